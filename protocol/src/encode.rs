@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::frame::{self, FLAG_RESULTS, FRAME_HEADER_BYTES, FrameHeader, TYPE_DEFINE, TYPE_SUBMIT};
 use crate::limits::{
     COMMAND_STATEMENTS_MAX, DATABASE_NAME_BYTES_MAX, DEFINITIONS_COUNT_MAX, FRAME_BYTES_MAX,
-    FRAME_COMMANDS_MAX, SQL_BYTES_MAX, STATEMENT_PARAMS_MAX, SUBMIT_BYTES_MAX,
+    FRAME_BYTES_SOFT, FRAME_COMMANDS_MAX, SQL_BYTES_MAX, STATEMENT_PARAMS_MAX, SUBMIT_BYTES_MAX,
 };
 use crate::payload::{self, Definition};
 use crate::{Command, SegmentHeader, Sequence, Text};
@@ -131,6 +131,9 @@ impl SegmentEncoder {
                 break;
             }
             count += 1;
+            if out.len() - start >= FRAME_BYTES_SOFT {
+                break;
+            }
         }
         frame::put(out, start + FRAME_HEADER_BYTES, &u64::from(count).to_le_bytes());
         Ok((count, start))

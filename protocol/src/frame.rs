@@ -68,8 +68,8 @@ pub(crate) fn find(bytes: &[u8], salt: u64, offset: u64) -> Result<Found<'_>, De
         return Ok(Found::End);
     }
     if !(FRAME_HEADER_BYTES..=FRAME_BYTES_MAX).contains(&length) {
-        let reason = format!("length {length} is outside {FRAME_HEADER_BYTES}..={FRAME_BYTES_MAX}");
-        return Err(DecodeError::invalid("frame", offset, reason));
+        // Nothing vouches for a length outside the limits: the same case as a checksum that does not match.
+        return Err(DecodeError::Checksum { what: "frame", offset });
     }
     let Some(frame) = bytes.get(..length) else { return Ok(Found::Incomplete) };
     let (Some(crc), Some(&[kind, flags, 0, 0]), Some(count), Some(first_sequence), Some(submitted_ns)) =

@@ -3,6 +3,10 @@
 /// Longest frame, header included, in bytes. Bounds what a reader allocates for a length it has not verified yet.
 pub const FRAME_BYTES_MAX: usize = 4 << 20;
 
+/// A frame takes no further command once it is this long, in bytes: it bounds what one frame decodes into, and how
+/// finely the writer shares its time between streams.
+pub const FRAME_BYTES_SOFT: usize = 256 << 10;
+
 /// A segment is closed and the next one begun once it is this long, in bytes: small enough to be reclaimed soon.
 pub const SEGMENT_BYTES_SOFT: u64 = 8 << 20;
 
