@@ -1,1 +1,2 @@
-
+#[cfg(feature = "read")]
+pub mod read;
