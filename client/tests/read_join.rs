@@ -34,8 +34,8 @@ fn names() -> Lookup<i64, String> {
     Lookup::new("config", "SELECT id, name FROM projects", |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
-fn project(id: i64, name: &str) -> Option<Project> {
-    Some(Project { id, name: name.to_owned() })
+fn project(id: i64, name: &str) -> Project {
+    Project { id, name: name.to_owned() }
 }
 
 fn session(id: i64, from: i64, to: Option<i64>, project: Option<i64>, domain: Option<&str>) -> String {
@@ -87,10 +87,10 @@ fn a_lookup_that_failed_to_load_is_loaded_again_and_one_lookup_can_serve_two_sto
 fn a_join_streams_every_row_with_its_value_or_none_as_sqlite_joins_attached_databases() {
     let store = Store::new();
     let mut random = Random::new();
-    let projects: String =
-        (0..40).map(|id| format!("INSERT INTO projects(id, name) VALUES ({id}, 'p{id}');")).collect();
+    let project = |id: i64| format!("INSERT INTO projects(id, name) VALUES ({id}, 'p{id}');");
+    let projects = (0..40).map(project).collect::<Vec<_>>().concat();
     let sessions: String = (1..2_000)
-        .map(|id| session(id, 0, None, Some(random.below(60) as i64).filter(|key| *key != 50), None))
+        .map(|id| session(id, 0, None, Some(random.signed_below(60)).filter(|key| *key != 50), None))
         .collect();
     store.writer().commit(&projects, &sessions);
 
@@ -135,10 +135,10 @@ fn time_is_counted_per_project_and_local_day_and_clipped_to_the_span() {
     ];
     store.writer().commit(PROJECTS, &sessions.concat());
     let (mut reader, mut tracker) = (store.reader(), Tracker::new());
-    let mut report = |span, local| -> Vec<(i64, Option<i64>, i64, u64)> {
+    let mut report = |span, local| -> Vec<(i64, Option<i64>, u64, u64)> {
         let rows = tracker.time_per_project_per_day(&reader.snapshot().unwrap(), span, local).unwrap();
         let flat = |row: ProjectDay| {
-            let minutes = row.time.as_secs() as i64 / 60;
+            let minutes = row.time.as_secs() / 60;
             (row.day.0 - DAY.0, row.project.map(|project| project.id), minutes, row.sessions)
         };
         rows.into_iter().map(flat).collect()
@@ -164,15 +164,15 @@ fn time_per_project_per_day_agrees_with_counting_every_minute() {
     let minute = 60_000;
     let mut sessions = String::new();
     let mut expected: BTreeMap<(i64, Option<i64>), u64> = BTreeMap::new();
-    let offset = random.below(1_500) as i64 - 750;
+    let offset = random.signed_below(1_500) - 750;
     let now = MIDNIGHT + 2_000 * minute;
     let span = Span { from: MIDNIGHT - 900 * minute, to: MIDNIGHT + 2_500 * minute };
     for id in 0..300 {
-        let from = MIDNIGHT + (random.below(5_000) as i64 - 2_000) * minute;
-        let to = (random.below(20) > 0).then(|| from + random.below(2_000) as i64 * minute);
-        let project = Some(random.below(3) as i64).filter(|id| *id > 0);
+        let from = MIDNIGHT + (random.signed_below(5_000) - 2_000) * minute;
+        let to = (random.below(20) > 0).then(|| from + random.signed_below(2_000) * minute);
+        let project = Some(random.signed_below(3)).filter(|id| *id > 0);
         sessions += &session(id, from, to, project, None);
-        for at in (from..to.unwrap_or(now)).step_by(minute as usize) {
+        for at in (from..to.unwrap_or(now)).step_by(60_000) {
             if (span.from..span.to).contains(&at) {
                 let day = (at + offset * minute).div_euclid(24 * HOUR);
                 *expected.entry((day, project)).or_default() += 60;
@@ -230,15 +230,18 @@ fn events_around_a_calendar_entry_come_with_their_session_and_both_projects() {
     let mut around =
         |entry| tracker.events_around_calendar_entry(&snapshot, entry, Duration::from_secs(10)).unwrap();
     let planning = around(1).unwrap();
-    assert_eq!((planning.entry.title.as_str(), planning.project), ("Sprint PLANNING", project(2, "Bridge")));
+    assert_eq!(
+        (planning.entry.title.as_str(), planning.project),
+        ("Sprint PLANNING", Some(project(2, "Bridge")))
+    );
     assert_eq!(planning.events.iter().map(|event| event.id).collect::<Vec<_>>(), [2, 3]);
     assert_eq!(
         (planning.events[0].app.as_deref(), &planning.events[0].project),
-        (Some("app"), &project(1, "Garden"))
+        (Some("app"), &Some(project(1, "Garden")))
     );
     assert_eq!((planning.events[1].app.as_deref(), &planning.events[1].project), (None, &None));
     assert_eq!(around(2).unwrap().project, None);
-    assert_eq!(around(3).unwrap().project, project(1, "Garden"));
+    assert_eq!(around(3).unwrap().project, Some(project(1, "Garden")));
     assert_eq!(around(4), None);
 }
 

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rusqlite::types::ValueRef;
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::{Lookup, ReadError, Snapshot};
@@ -12,8 +11,8 @@ use super::{Lookup, ReadError, Snapshot};
 const DAY_MS: i64 = 86_400_000;
 const MINUTE_MS: i64 = 60_000;
 
-/// Sessions that end after the span begins, and those that still run: two searches of one index, (ended_at,
-/// started_at). The `+` keeps SQLite from the index on started_at, which would walk through all that is older.
+/// Sessions that end after the span begins, and those that still run: two searches of one index, that of
+/// the end. The `+` keeps SQLite from the index of the beginning, which would walk through all that is older.
 const SESSIONS: &str = "\
     SELECT id, started_at, ended_at, project_id, domain, app, title FROM activity_sessions \
     WHERE ended_at > ?1 AND +started_at < ?2 \
@@ -308,10 +307,8 @@ impl ProjectOf<'_> {
             return Ok(Some(own));
         }
         // Borrowed from SQLite: no allocation per row.
-        match row.get_ref(domain)? {
-            ValueRef::Null => Ok(None),
-            domain => Ok(self.domain(domain.as_str()?)),
-        }
+        let domain = row.get_ref(domain)?.as_str_or_null()?;
+        Ok(domain.and_then(|domain| self.domain(domain)))
     }
 
     fn domain(&self, domain: &str) -> Option<i64> {

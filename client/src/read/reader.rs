@@ -69,9 +69,12 @@ impl Reader {
     pub fn with_config(config: ReaderConfig) -> Result<Self, ReadError> {
         let layout = Layout::new(&config.store);
         let path = layout.control();
-        let control = Control::read(&path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => ReadError::NoStore { path: config.store.clone() },
-            _ => ReadError::Control { path: path.clone(), source },
+        let control = Control::read(&path).map_err(|source| {
+            if source.kind() == io::ErrorKind::NotFound {
+                ReadError::NoStore { path: config.store.clone() }
+            } else {
+                ReadError::Control { path: path.clone(), source }
+            }
         })?;
         if control.databases.is_empty() {
             return Err(ReadError::Unfinished { path, what: "names no database" });

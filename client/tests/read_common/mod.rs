@@ -143,13 +143,9 @@ impl Batch<'_> {
             if sql.is_empty() {
                 continue;
             }
-            let clock: String = DATABASES
-                .iter()
-                .zip(self.writer.ticks)
-                .map(|(name, tick)| {
-                    format!("UPDATE _penholder_clock SET tick={tick} WHERE database='{name}';")
-                })
-                .collect();
+            let row =
+                |(name, tick)| format!("UPDATE _penholder_clock SET tick={tick} WHERE database='{name}';");
+            let clock = DATABASES.iter().zip(self.writer.ticks).map(row).collect::<Vec<_>>().concat();
             connection.execute_batch(&format!("BEGIN IMMEDIATE; {sql}; {clock} COMMIT")).unwrap();
             return true;
         }
@@ -163,7 +159,7 @@ pub(crate) struct Random(u64);
 impl Random {
     pub(crate) fn new() -> Self {
         let given = std::env::var("PENHOLDER_SEED").ok().and_then(|seed| seed.parse().ok());
-        let clock = || std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
+        let clock = || u64::from(std::time::UNIX_EPOCH.elapsed().unwrap().subsec_nanos());
         let seed = given.unwrap_or_else(clock);
         println!("seed: PENHOLDER_SEED={seed}");
         Self(seed)
@@ -176,5 +172,9 @@ impl Random {
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (mixed ^ (mixed >> 31)) % bound
+    }
+    /// The same as a signed number.
+    pub(crate) fn signed_below(&mut self, bound: u32) -> i64 {
+        i64::try_from(self.below(u64::from(bound))).unwrap()
     }
 }
