@@ -196,9 +196,12 @@ impl Client {
             };
             let waited = begun.get_or_insert_with(Instant::now).elapsed();
             let left = match self.config.when_full {
-                WhenFull::Block(most) if waited < most => most - waited,
-                WhenFull::Block(_) | WhenFull::Fail => return Err(error),
+                WhenFull::Block(most) => most.saturating_sub(waited),
+                WhenFull::Fail => Duration::ZERO,
             };
+            if left.is_zero() {
+                return Err(error);
+            }
             self.receipts.sleep(bell, left.min(FULL_NAP))?;
         }
     }
@@ -261,23 +264,19 @@ impl Client {
 }
 
 #[cfg(test)]
-#[path = "../tests/fake_store/mod.rs"]
-#[allow(dead_code, reason = "the integration tests share it and use all of it")]
-mod fake_store;
-
-#[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
     use super::*;
+    use crate::fake_store::{FakeStore, insert};
 
     #[test]
     fn a_forked_child_is_refused() {
         // No fork without unsafe code: a client that belongs to another process is the same thing.
-        let store = fake_store::FakeStore::new();
+        let store = FakeStore::new();
         let mut client = Client::connect(store.path()).unwrap();
         client.owner += 1;
-        let refused = client.submit(fake_store::insert(1), Durability::Queued);
+        let refused = client.submit(insert(1), Durability::Queued);
         assert!(matches!(refused, Err(ClientError::Forked { owner }) if owner == process::id() + 1));
         assert!(store.segments().is_empty());
     }

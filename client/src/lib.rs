@@ -35,6 +35,10 @@ mod receipts;
 mod unread;
 #[cfg(feature = "read")]
 pub mod read;
+#[cfg(test)]
+#[path = "../tests/fake_store/mod.rs"]
+#[allow(dead_code, reason = "the integration tests share it and use all of it")]
+mod fake_store;
 
 pub use client::Client;
 pub use config::{ClientConfig, Durability, WhenFull};

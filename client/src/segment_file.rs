@@ -144,3 +144,57 @@ fn write_aside(path: &Path, header: &mut SegmentHeader) -> io::Result<File> {
     (&file).write_all(&header.encode())?;
     Ok(file)
 }
+
+#[cfg(test)]
+impl SegmentFile {
+    /// Makes every later write and repair fail.
+    pub(crate) fn forbid_writing(&mut self) {
+        if let Ok(file) = File::open(&self.path) {
+            self.file = file;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
+
+    use penholder_protocol::{Epoch, Statement, StreamId};
+
+    use super::*;
+    use crate::fake_store::FakeStore;
+
+    #[test]
+    fn a_torn_tail_is_cut_at_every_length_and_what_is_whole_keeps_its_numbers() {
+        let store = FakeStore::new();
+        let large = "x".repeat(150 << 10);
+        let commands = [1, 2, 3]
+            .map(|n| Command::from(Statement::new("activity", large.as_str()).bind(n).bind(&*large)));
+        for kept in (0..).step_by(40_001) {
+            let header = SegmentHeader {
+                store: store.control.store,
+                stream: StreamId::random().unwrap(),
+                number: 1,
+                epoch: Epoch(2),
+                first_sequence: Sequence(1),
+                salt: 5,
+                boot: [0; 16],
+                inode: 0,
+            };
+            let mut segment = SegmentFile::create(&store.layout, header).unwrap();
+            let mut bytes = Vec::new();
+            segment.encode(&commands, false, 0, &mut bytes).unwrap();
+            if kept >= bytes.len() {
+                break;
+            }
+            (&segment.file).write_all(&bytes[..kept]).unwrap();
+            let next = segment.cut_torn_tail().unwrap();
+            let name = SegmentName { stream: segment.header.stream, number: 1, kind: SegmentKind::Live };
+            let frames = store.read_segment(name).1;
+            let whole: usize = frames.iter().map(|frame| frame.commands.len()).sum();
+            assert_eq!(next.0, whole as u64 + 1);
+            let whole_bytes: usize = frames.iter().map(|frame| frame.bytes).sum();
+            assert!(whole_bytes <= kept);
+        }
+    }
+}

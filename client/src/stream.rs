@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use penholder_protocol::limits::DEFINITIONS_COUNT_MAX;
@@ -138,7 +138,7 @@ impl Stream {
         Err(ClientError::Unknown { operation, path, source })
     }
 
-    fn sync_segments(&mut self) -> Result<(), (&'static str, std::path::PathBuf, io::Error)> {
+    fn sync_segments(&mut self) -> Result<(), (&'static str, PathBuf, io::Error)> {
         let from = self.unsynced_from.unwrap_or(self.number);
         // Earlier segments too: if power loss took a command out of them, the writer could not trust what follows.
         for number in from..self.number {
@@ -204,14 +204,14 @@ impl Stream {
     }
 
     fn next_header(&self) -> Result<SegmentHeader, ClientError> {
-        let [a, b, c, d, e, f, g, h, ..] = random_stream(self.layout.root())?.0;
+        let random = random_stream(self.layout.root())?.0;
         Ok(SegmentHeader {
             store: self.control.store,
             stream: self.id,
             number: self.number + 1,
             epoch: self.control.epoch,
             first_sequence: self.next,
-            salt: u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+            salt: u64::from_le_bytes(random.first_chunk().copied().unwrap_or_default()),
             boot: self.boot,
             inode: 0,
         })
@@ -260,4 +260,41 @@ fn too_many_texts(commands: &[Command]) -> ClientError {
     let texts: HashSet<_> = commands.iter().flat_map(|c| &c.statements).map(|s| &s.text).collect();
     let what = "the number of distinct SQL texts in one submit";
     EncodeError::TooLarge { what, size: texts.len(), limit: DEFINITIONS_COUNT_MAX }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+    use super::*;
+    use crate::fake_store::{FakeStore, insert};
+
+    #[test]
+    fn a_stream_that_cannot_be_repaired_is_left_behind_and_its_numbers_are_not_used_again() {
+        let store = FakeStore::new();
+        let mut stream = Stream::new(store.layout.clone()).unwrap();
+        stream.append(&[insert(1)], false).unwrap();
+        let old = stream.id();
+        stream.segment.as_mut().unwrap().forbid_writing();
+        let failed = stream.append(&[insert(2)], false);
+        assert!(matches!(failed, Err(ClientError::Unknown { .. })), "{failed:?}");
+        assert_ne!(stream.id(), old);
+        assert_eq!(stream.append(&[insert(3)], false).unwrap().first, Sequence(1));
+        stream.sync().unwrap();
+        assert_eq!(store.segments().len(), 2);
+    }
+
+    #[test]
+    fn a_failed_sync_begins_a_new_stream() {
+        let store = FakeStore::new();
+        let mut stream = Stream::new(store.layout.clone()).unwrap();
+        stream.append(&[insert(1)], false).unwrap();
+        let old = stream.id();
+        std::fs::remove_file(store.layout.segment(store.segments().pop().unwrap())).unwrap();
+        std::fs::rename(store.layout.spool(), store.path().join("elsewhere")).unwrap();
+        let failed = stream.sync();
+        assert!(matches!(failed, Err(ClientError::Unknown { operation: "sync", .. })), "{failed:?}");
+        assert_ne!(stream.id(), old);
+        assert!(stream.segment.is_none());
+    }
 }

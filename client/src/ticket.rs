@@ -51,6 +51,7 @@ impl Tickets {
     }
 
     /// All of them in order.
+    #[must_use]
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = Ticket> + use<> {
         let stream = self.stream;
         (self.first.0..self.first.0 + self.count)

@@ -23,7 +23,14 @@ impl FakeStore {
     }
 
     pub(crate) fn with_limits(quota_stream_bytes: u64, free_bytes_min: u64) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::in_directory(tempfile::tempdir().unwrap(), quota_stream_bytes, free_bytes_min)
+    }
+
+    pub(crate) fn in_directory(
+        directory: tempfile::TempDir,
+        quota_stream_bytes: u64,
+        free_bytes_min: u64,
+    ) -> Self {
         let layout = Layout::new(directory.path());
         std::fs::create_dir_all(layout.spool_tmp()).unwrap();
         std::fs::create_dir(layout.receipts()).unwrap();
@@ -84,7 +91,8 @@ impl FakeStore {
         );
         let mut decoder = SegmentDecoder::new(&header);
         let mut frames = Vec::new();
-        while let Step::Submitted(frame) = decoder.next(&bytes[decoder.offset() as usize..]).unwrap() {
+        let rest = |offset: u64| &bytes[usize::try_from(offset).unwrap()..];
+        while let Step::Submitted(frame) = decoder.next(rest(decoder.offset())).unwrap() {
             frames.push(frame);
         }
         assert_eq!(decoder.offset(), bytes.len() as u64, "no byte is left over");
