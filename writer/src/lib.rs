@@ -1,5 +1,42 @@
 //! The writer: the one process that writes the databases of a store.
+//!
+//! [`run`] is the whole life of it. The modules stand in the order in which data flows through them.
 
 mod error;
+mod config;
+mod observer;
+mod filesystem;
+mod lock;
+mod control;
+mod ballast;
+mod fence;
+mod guard;
+mod database;
+mod migrate;
+mod clock;
+mod redo;
+mod recover;
+mod doorbell;
+mod segment;
+mod stream;
+mod quarantine;
+mod intake;
+mod batch;
+mod suspect;
+mod keys;
+mod apply;
+mod watermark;
+mod rejected;
+mod commit;
+mod receipts;
+mod reclaim;
+mod checkpoint;
+mod pin;
+mod crash;
+mod run;
 
+pub use config::Config;
+pub use doorbell::Stop;
 pub use error::Error;
+pub use observer::{Observer, Ready};
+pub use run::run;

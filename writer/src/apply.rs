@@ -1,0 +1,252 @@
+//! Runs one command inside the open transactions, so that whatever it does, it does alone.
+
+use std::time::Duration;
+
+use penholder_protocol::{Applied, Code, Command, Outcome, Rejection, Statement, StatementResult, Tick, limits};
+use rusqlite::ErrorCode;
+
+use crate::batch::Entry;
+use crate::database::{Bound, Database, VALUE_BYTES_MAX, value_of};
+use crate::guard::Mode;
+use crate::{Error, fence, keys};
+
+/// Largest command with its SQL written out, in bytes: it must fit into a row as redo or as rejected.
+pub(crate) const COMMAND_BYTES_MAX: usize = 8 << 20;
+
+const _: () = assert!(COMMAND_BYTES_MAX * 2 <= VALUE_BYTES_MAX as usize);
+
+/// What a command has done to the open transactions.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// It has its outcome, and the transactions hold exactly its effect, or nothing of it.
+    Decided(Outcome),
+    /// It has ended or spoilt a transaction: roll the batch back and apply it again without this command.
+    Spoilt(Rejection),
+}
+
+/// Why a statement did not succeed.
+enum Failure {
+    /// The command's own fault.
+    Rejected(Rejection),
+    /// The machine's fault: says nothing about the command.
+    Environment(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Environment(error)
+    }
+}
+
+/// Applies one command. Never begins, commits or rolls back a transaction.
+pub(crate) fn apply(
+    databases: &mut [Database<'_>],
+    entry: &Entry,
+    tick: Tick,
+    deadline: Duration,
+) -> Result<Verdict, Error> {
+    let command = &entry.command;
+    if let Some(first) = keys::lookup(databases, command)? {
+        return Ok(Verdict::Decided(first));
+    }
+    if entry.bytes > COMMAND_BYTES_MAX {
+        let message = format!("the command takes {} bytes with its SQL, {COMMAND_BYTES_MAX} are allowed", entry.bytes);
+        return Ok(Verdict::Decided(Outcome::Rejected(rejection(Code::Limit, &message, None))));
+    }
+    let mode = if entry.touches.are_several() { Mode::ClientReplayable } else { Mode::Client };
+    let saved = needs_savepoint(databases, command, mode);
+    for index in entry.touches.iter() {
+        let Some(database) = databases.get(index) else { continue };
+        fence::forget_last_insert_rowid(database.connection);
+        if saved {
+            database.run("open a savepoint in", "SAVEPOINT command", [])?;
+        }
+        database.guard.start_clock(deadline);
+    }
+    let wants_results = entry.wants_results || command.key.is_some();
+    let ran = run_all(databases, command, mode, wants_results);
+    entry.touches.iter().filter_map(|index| databases.get(index)).for_each(|database| database.guard.stop_clock());
+    let outcome = match ran {
+        Ok(results) => Outcome::Applied(Applied { tick, results: wants_results.then_some(results) }),
+        Err(Failure::Rejected(rejection)) => Outcome::Rejected(rejection),
+        Err(Failure::Environment(error)) => return Err(error),
+    };
+    close(databases, entry, outcome, tick, saved)
+}
+
+/// Leaves the transactions clean: the whole command or nothing of it, no violation that would fail the commit.
+fn close(
+    databases: &[Database<'_>],
+    entry: &Entry,
+    mut outcome: Outcome,
+    tick: Tick,
+    saved: bool,
+) -> Result<Verdict, Error> {
+    let touched = || entry.touches.iter().filter_map(|index| databases.get(index));
+    let ended = touched().any(|database| database.connection.is_autocommit());
+    let deferred = !ended && touched().any(|database| fence::has_deferred_violations(database.connection));
+    if let Outcome::Applied(_) = outcome
+        && (ended || deferred)
+    {
+        let message = if deferred { "FOREIGN KEY constraint failed" } else { "the command ended its transaction" };
+        outcome = Outcome::Rejected(rejection(Code::Constraint, message, None));
+    }
+    if let Outcome::Rejected(rejection) = &outcome
+        && (ended || (deferred && !saved))
+    {
+        return Ok(Verdict::Spoilt(rejection.clone()));
+    }
+    for database in touched() {
+        if saved && matches!(outcome, Outcome::Rejected(_)) {
+            database.run("undo a command in", "ROLLBACK TO command", [])?;
+        }
+        if let Some(key) = entry.command.key {
+            keys::remember(database, key, &entry.command, tick, &outcome)?;
+        }
+        if saved {
+            database.run("close a savepoint in", "RELEASE command", [])?;
+        }
+        assert!(
+            !database.connection.is_autocommit() && !fence::has_deferred_violations(database.connection),
+            "a decided command leaves the batch's transaction open and able to commit"
+        );
+    }
+    Ok(Verdict::Decided(outcome))
+}
+
+/// One statement that SQLite itself undoes on failure needs none; it would cost a quarter more.
+fn needs_savepoint(databases: &mut [Database<'_>], command: &Command, mode: Mode) -> bool {
+    let [statement] = command.statements.as_slice() else { return true };
+    if statement.expect_rows.is_some() || command.key.is_some() {
+        return true;
+    }
+    let Some(database) = databases.iter_mut().find(|d| d.name == statement.text.database) else { return false };
+    database.guard.set_mode(mode);
+    // What does not prepare will not run either.
+    database.prepare(&statement.text, mode).is_ok_and(|prepared| prepared.may_stop_half_way)
+}
+
+fn run_all(
+    databases: &mut [Database<'_>],
+    command: &Command,
+    mode: Mode,
+    wants_results: bool,
+) -> Result<Vec<StatementResult>, Failure> {
+    let mut results = Vec::new();
+    let mut budget = if wants_results { limits::RESULT_BYTES_MAX } else { 0 };
+    for (index, statement) in (0..).zip(&command.statements) {
+        let Some(database) = databases.iter_mut().find(|d| d.name == statement.text.database) else {
+            let known: Vec<_> = databases.iter().map(|d| d.name.as_str()).collect();
+            let message = format!(
+                "no database {:?} in this store; it has {}",
+                statement.text.database,
+                known.join(" and ")
+            );
+            return Err(Failure::Rejected(rejection(Code::Sql, &message, Some(index))));
+        };
+        let result = run_one(database, statement, mode, &mut budget).map_err(|error| classify(error, database, index))?;
+        if let Some(expected) = statement.expect_rows
+            && result.changes != expected
+        {
+            let message = format!("expected {expected} rows to change, {} would have", result.changes);
+            return Err(Failure::Rejected(rejection(Code::Expectation, &message, Some(index))));
+        }
+        if wants_results {
+            results.push(result);
+        }
+    }
+    Ok(results)
+}
+
+fn run_one(
+    database: &mut Database<'_>,
+    statement: &Statement,
+    mode: Mode,
+    budget: &mut usize,
+) -> rusqlite::Result<StatementResult> {
+    database.guard.set_mode(mode);
+    let connection = database.connection;
+    let prepared = &mut database.prepare(&statement.text, mode)?.statement;
+    let wanted = prepared.parameter_count();
+    if wanted != statement.params.len() {
+        return Err(rusqlite::Error::InvalidParameterCount(statement.params.len(), wanted));
+    }
+    for (place, value) in (1..).zip(&statement.params) {
+        prepared.raw_bind_parameter(place, Bound(value))?;
+    }
+    let mut result = StatementResult::default();
+    let columns = prepared.column_count();
+    if columns == 0 {
+        result.changes = prepared.raw_execute()? as u64;
+    } else {
+        let before = connection.total_changes();
+        let mut rows = prepared.raw_query();
+        while let Some(row) = rows.next()? {
+            let size = 8 + (0..columns).map(|column| row.get_ref(column).map_or(0, size_of_value)).sum::<usize>();
+            if size > *budget {
+                *budget = 0;
+                result.rows_truncated = true;
+                continue;
+            }
+            *budget -= size;
+            let values = (0..columns).map(|column| row.get_ref(column).map(value_of));
+            result.rows.push(values.collect::<rusqlite::Result<_>>()?);
+        }
+        drop(rows);
+        result.changes = if connection.total_changes() == before { 0 } else { connection.changes() };
+    }
+    result.last_insert_rowid = connection.last_insert_rowid();
+    Ok(result)
+}
+
+/// Bytes that a value takes in a receipt: its tag, a length, its content.
+fn size_of_value(value: rusqlite::types::ValueRef<'_>) -> usize {
+    12 + value.as_bytes_or_null().ok().flatten().map_or(0, <[u8]>::len)
+}
+
+/// Tells a bad command from a bad machine.
+fn classify(error: rusqlite::Error, database: &Database<'_>, statement: u32) -> Failure {
+    let (failure, text) = match &error {
+        rusqlite::Error::SqliteFailure(failure, text) => (Some(*failure), text.clone()),
+        rusqlite::Error::SqlInputError { error, msg, .. } => (Some(*error), Some(msg.clone())),
+        rusqlite::Error::ToSqlConversionFailure(reason) => (None, Some(reason.to_string())),
+        rusqlite::Error::InvalidParameterCount(given, wanted) => {
+            (None, Some(format!("the statement takes {wanted} parameters, {given} were given")))
+        }
+        _ => (None, None),
+    };
+    let text = text.unwrap_or_else(|| error.to_string());
+    let denied = database.guard.take_denied();
+    let (code, message) = match failure.map(|failure| failure.code) {
+        Some(
+            ErrorCode::DiskFull
+            | ErrorCode::SystemIoFailure
+            | ErrorCode::OutOfMemory
+            | ErrorCode::DatabaseCorrupt
+            | ErrorCode::NotADatabase
+            | ErrorCode::CannotOpen
+            | ErrorCode::ReadOnly
+            | ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::FileLockingProtocolFailed
+            | ErrorCode::PermissionDenied
+            | ErrorCode::ApiMisuse,
+        ) => return Failure::Environment(Error::sqlite("apply a command to", &database.name)(error)),
+        Some(ErrorCode::ConstraintViolation) => (Code::Constraint, text),
+        Some(ErrorCode::TooBig) => (Code::Limit, text),
+        Some(ErrorCode::OperationInterrupted) => (Code::Limit, "the command took longer than its deadline".into()),
+        Some(ErrorCode::AuthorizationForStatementDenied) => (Code::Grant, denied.unwrap_or(text)),
+        _ => match denied {
+            // A denied read inside an expression surfaces as a plain error.
+            Some(denied) => (Code::Grant, denied),
+            None => (Code::Sql, text),
+        },
+    };
+    Failure::Rejected(rejection(code, &message, Some(statement)))
+}
+
+/// A rejection whose message fits into a receipt.
+pub(crate) fn rejection(code: Code, message: &str, statement: Option<u32>) -> Rejection {
+    let end = message.floor_char_boundary(limits::MESSAGE_BYTES_MAX);
+    Rejection { code, message: message.get(..end).unwrap_or_default().to_owned(), statement }
+}

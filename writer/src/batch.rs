@@ -1,0 +1,75 @@
+//! A bounded group of commands that is committed together.
+
+use penholder_protocol::{Command, Epoch, Sequence, StreamId};
+
+/// The databases a command touches, by their index in commit order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Touches(u8);
+
+impl Touches {
+    /// The databases that a command names; one that names none that exists is settled in the first.
+    pub(crate) fn of<'n>(command: &Command, names: impl Iterator<Item = &'n str> + Clone) -> Self {
+        let index = |wanted: &str| names.clone().position(|name| name == wanted);
+        let named = command.statements.iter().filter_map(|statement| index(&statement.text.database));
+        let touches = named.fold(Self::default(), Self::with);
+        if touches.is_empty() { touches.with(0) } else { touches }
+    }
+
+    /// The place of a database in commit order.
+    pub(crate) fn index_of(name: &str, names: &[String]) -> Option<usize> {
+        names.iter().position(|known| known == name)
+    }
+
+    pub(crate) fn with(self, database: usize) -> Self {
+        Self(self.0 | 1 << database)
+    }
+
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub(crate) fn contains(self, database: usize) -> bool {
+        self.0 & 1 << database != 0
+    }
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether an effect is spread over files that do not commit atomically.
+    pub(crate) fn are_several(self) -> bool {
+        self.0.count_ones() > 1
+    }
+
+    /// The first in commit order.
+    pub(crate) fn first(self) -> usize {
+        self.0.trailing_zeros() as usize
+    }
+
+    /// In commit order.
+    pub(crate) fn iter(self) -> impl Iterator<Item = usize> {
+        (0..8).filter(move |index| self.contains(*index))
+    }
+}
+
+/// A command and where it came from.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) stream: StreamId,
+    pub(crate) epoch: Epoch,
+    pub(crate) sequence: Sequence,
+    pub(crate) command: Command,
+    pub(crate) touches: Touches,
+    /// Every database it touches has it already: a crash came between the commit and the receipt.
+    pub(crate) is_done: bool,
+    /// The client wants to know what its statements did.
+    pub(crate) wants_results: bool,
+    pub(crate) submitted_ns: u64,
+    /// What it takes in memory and in a redo row, roughly.
+    pub(crate) bytes: usize,
+}
+
+/// The databases that the entries still to be applied touch.
+pub(crate) fn touches_of(entries: &[Entry]) -> Touches {
+    entries.iter().filter(|e| !e.is_done).fold(Touches::default(), |all, entry| all.and(entry.touches))
+}

@@ -1,0 +1,192 @@
+//! Applies a batch and makes it durable with its watermarks: one transaction per database, in one known order.
+//!
+//! The only module that begins and commits the transactions of commands.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use penholder_protocol::{Applied, Outcome, Rejection, Tick, encode_commands};
+
+use crate::apply::{self, Verdict};
+use crate::batch::{Entry, Touches, touches_of};
+use crate::clock::{Clock, Counts};
+use crate::database::Database;
+use crate::watermark::Watermarks;
+use crate::suspect::Suspicion;
+use crate::{Config, Error, crash, redo, rejected};
+
+/// What became of a batch. Nothing of it may be told before this value exists.
+#[derive(Debug)]
+pub(crate) struct Committed {
+    /// The tick of the batch; of the last one if nothing had to be applied.
+    pub(crate) tick: Tick,
+    /// The commands that have their outcome now.
+    pub(crate) entries: Vec<Entry>,
+    /// Their outcomes, in the same order.
+    pub(crate) outcomes: Vec<Outcome>,
+    /// The commands that were cut off, to be applied next.
+    pub(crate) rest: Vec<Entry>,
+    /// Commits by somebody else that were noticed.
+    pub(crate) foreign_writes: u64,
+}
+
+/// Everything that a commit moves.
+pub(crate) struct Committer<'a, 'c> {
+    pub(crate) databases: &'a mut [Database<'c>],
+    pub(crate) watermarks: &'a mut Watermarks,
+    pub(crate) clock: &'a mut Clock,
+    /// Per database, the data version after our own last commit.
+    pub(crate) data_versions: &'a mut Vec<i64>,
+    pub(crate) suspicion: &'a Suspicion,
+    pub(crate) config: &'a Config,
+}
+
+/// How far one attempt at a batch came.
+enum Attempt {
+    /// Every entry has its outcome; so many entries were reached within the time.
+    Complete(Vec<Outcome>),
+    /// The entry at this index must be left out.
+    Spoilt(usize, Rejection),
+}
+
+impl Committer<'_, '_> {
+    /// Commits a batch. An `Err` says that the machine failed: what was committed is known only after reopening.
+    pub(crate) fn commit(&mut self, mut entries: Vec<Entry>) -> Result<Committed, Error> {
+        let mut condemned = HashMap::new();
+        let mut rest = Vec::new();
+        let mut foreign_writes = 0;
+        loop {
+            let touches = touches_of(&entries);
+            let tick = if touches.is_empty() { self.last_tick() } else { self.clock.next() };
+            foreign_writes += self.begin(touches)?;
+            match self.apply_all(&mut entries, &mut rest, &condemned, tick)? {
+                Attempt::Spoilt(index, rejection) => {
+                    self.roll_back(touches)?;
+                    // What follows the offender goes into the next batch, so that many offenders cost linear time.
+                    rest.splice(0..0, entries.drain(index + 1..));
+                    condemned.insert(index, rejection);
+                }
+                Attempt::Complete(outcomes) => {
+                    self.seal(&entries, &outcomes, touches, tick)?;
+                    self.commit_all(touches)?;
+                    self.note(&entries, touches, tick)?;
+                    return Ok(Committed { tick, entries, outcomes, rest, foreign_writes });
+                }
+            }
+        }
+    }
+
+    fn begin(&self, touches: Touches) -> Result<u64, Error> {
+        let mut foreign = 0;
+        for index in touches.iter() {
+            let Some(database) = self.databases.get(index) else { continue };
+            database.check_place()?;
+            database.run("begin a batch in", "BEGIN IMMEDIATE", [])?;
+            let version = database.data_version()?;
+            if self.data_versions.get(index).is_some_and(|last| *last != version) {
+                log::error!("{}.db was written by another program: stop it, it can destroy data", database.name);
+                foreign += 1;
+            }
+        }
+        Ok(foreign)
+    }
+
+    /// Runs the entries in order, until the batch has had its time.
+    fn apply_all(
+        &mut self,
+        entries: &mut Vec<Entry>,
+        rest: &mut Vec<Entry>,
+        condemned: &HashMap<usize, Rejection>,
+        tick: Tick,
+    ) -> Result<Attempt, Error> {
+        let started = Instant::now();
+        let mut outcomes = Vec::with_capacity(entries.len());
+        for (index, entry) in entries.iter().enumerate() {
+            if index > 0 && started.elapsed() > self.config.batch_time_max {
+                break;
+            }
+            outcomes.push(if entry.is_done {
+                rejected::outcome_of(self.databases, entry, tick)?
+            } else if let Some(rejection) = condemned.get(&index).cloned().or_else(|| self.suspicion.verdict(entry)) {
+                Outcome::Rejected(rejection)
+            } else {
+                match apply::apply(self.databases, entry, tick, self.config.command_deadline)? {
+                    Verdict::Decided(outcome) => outcome,
+                    Verdict::Spoilt(rejection) => return Ok(Attempt::Spoilt(index, rejection)),
+                }
+            });
+        }
+        rest.splice(0..0, entries.drain(outcomes.len()..));
+        Ok(Attempt::Complete(outcomes))
+    }
+
+    /// Adds to the open transactions what makes the effects count once: watermarks, rejections, redo, clock.
+    fn seal(&self, entries: &[Entry], outcomes: &[Outcome], touches: Touches, tick: Tick) -> Result<(), Error> {
+        for index in touches.iter() {
+            let Some(database) = self.databases.get(index) else { continue };
+            let mut counts = Counts::default();
+            for (entry, outcome) in entries.iter().zip(outcomes).filter(|(entry, _)| !entry.is_done) {
+                let first = entry.touches.first() == index;
+                match outcome {
+                    Outcome::Applied(_) => counts.applied += u64::from(first),
+                    Outcome::Rejected(rejection) => {
+                        counts.rejected += u64::from(first);
+                        if entry.touches.contains(index) {
+                            rejected::record(database, entry, rejection, tick)?;
+                        }
+                    }
+                }
+            }
+            self.watermarks.advance(index, database, entries)?;
+            self.clock.write(index, database, self.databases, touches, tick, counts)?;
+        }
+        if let Some(database) = self.databases.get(touches.first())
+            && entries.iter().any(|entry| !entry.is_done && entry.touches.are_several())
+        {
+            let fresh: Vec<_> = entries.iter().filter(|entry| !entry.is_done).collect();
+            let commands = fresh.iter().map(|entry| (entry.stream, entry.sequence, &entry.command));
+            redo::store(database, tick, &encode_commands(commands))?;
+        }
+        Ok(())
+    }
+
+    fn commit_all(&self, touches: Touches) -> Result<(), Error> {
+        for index in touches.iter() {
+            let Some(database) = self.databases.get(index) else { continue };
+            crash::point("before_commit");
+            database.run("commit a batch to", "COMMIT", [])?;
+            crash::point("after_commit");
+        }
+        Ok(())
+    }
+
+    fn roll_back(&self, touches: Touches) -> Result<(), Error> {
+        let open = |index: &usize| self.databases.get(*index).filter(|d| !d.connection.is_autocommit());
+        for database in touches.iter().filter_map(|index| open(&index)) {
+            database.run("roll a batch back in", "ROLLBACK", [])?;
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, entries: &[Entry], touches: Touches, tick: Tick) -> Result<(), Error> {
+        self.clock.note(touches, tick);
+        for index in touches.iter() {
+            self.watermarks.note(index, entries);
+            let (Some(database), Some(version)) = (self.databases.get(index), self.data_versions.get_mut(index))
+            else {
+                continue;
+            };
+            *version = database.data_version()?;
+        }
+        Ok(())
+    }
+
+    fn last_tick(&self) -> Tick {
+        (0..self.databases.len()).map(|index| self.clock.of(index)).max().unwrap_or_default()
+    }
+}
+
+/// The outcome of a command whose details are gone.
+pub(crate) fn applied_without_details(tick: Tick) -> Outcome {
+    Outcome::Applied(Applied { tick, results: None })
+}

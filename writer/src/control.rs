@@ -1,0 +1,99 @@
+//! The control file as the writer holds it: created with the store, locked as a sign of life.
+
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use penholder_protocol::{Control, DatabaseSlot, Epoch, Layout, StoreId, Tick, WriterState, publish};
+
+use crate::{Config, Error};
+
+/// The open control file and what stands in it.
+#[derive(Debug)]
+pub(crate) struct ControlFile {
+    file: File,
+    layout: Layout,
+    /// Change it, then call [`write`](Self::write).
+    pub(crate) content: Control,
+}
+
+impl ControlFile {
+    /// Opens the store's control file, or makes the one of a new store.
+    pub(crate) fn open(layout: &Layout, config: &Config) -> Result<Self, Error> {
+        let path = layout.control();
+        if !path.exists() {
+            let mut content = new_content(config)?;
+            create(layout, &mut content)?;
+        }
+        let file =
+            OpenOptions::new().read(true).write(true).open(&path).map_err(Error::io("open", &path))?;
+        show_life(&file);
+        let content = Control::read_from(&file).map_err(Error::io("read", &path))?;
+        let names: Vec<_> = content.databases.iter().map(|slot| &slot.name).collect();
+        if !names.iter().copied().eq(&config.databases) {
+            return Err(Error::refused(
+                format!("{} was made for the databases {names:?}, not {:?}", path.display(), config.databases),
+                "put the old list back into penholder.toml",
+            ));
+        }
+        Ok(Self { file, layout: layout.clone(), content })
+    }
+
+    /// Writes the content; with `durable`, it is on the medium when this returns.
+    pub(crate) fn write(&mut self, durable: bool) -> Result<(), Error> {
+        let path = self.layout.control();
+        self.content.write_to(&self.file, durable).map_err(Error::io("write", &path))
+    }
+
+    /// Says what the writer is doing; a hint, not synced.
+    pub(crate) fn set_state(&mut self, state: WriterState) -> Result<(), Error> {
+        self.content.state = state;
+        self.write(false)
+    }
+}
+
+fn new_content(config: &Config) -> Result<Control, Error> {
+    let store = StoreId::random().map_err(Error::io("draw an id for", &config.store))?;
+    let slot = |name: &String| DatabaseSlot { name: name.clone(), reclaimed: Tick(0) };
+    Ok(Control {
+        store,
+        generation: 0,
+        epoch: Epoch(0),
+        floor: Epoch(0),
+        state: WriterState::Stopped,
+        pid: 0,
+        torn: 0,
+        quarantined: 0,
+        foreign_writes: 0,
+        quota_stream_bytes: config.quota_stream_bytes,
+        free_bytes_min: config.free_bytes_min,
+        suspect: None,
+        fruitless_starts: 0,
+        databases: config.databases.iter().map(slot).collect(),
+    })
+}
+
+/// Publishes a complete control file: clients may connect from this moment on.
+fn create(layout: &Layout, content: &mut Control) -> Result<(), Error> {
+    let aside = layout.spool_tmp().join("control");
+    let failed = || Error::io("create", &aside);
+    let file = File::create(&aside).map_err(failed())?;
+    content.write_to(&file, false).map_err(failed())?;
+    drop(file);
+    let bytes = std::fs::read(&aside).map_err(failed())?;
+    std::fs::remove_file(&aside).map_err(failed())?;
+    publish(&layout.spool_tmp(), layout.root(), "control", &bytes, 0o644)
+        .map_err(Error::io("create", &layout.control()))
+}
+
+/// Holds the lock that clients probe to learn whether a writer runs. A probe holds it for a moment, so try again; a
+/// hostile client that never lets go only hides the sign of life.
+fn show_life(file: &File) {
+    for _ in 0..100 {
+        match fs2::FileExt::try_lock_exclusive(file) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(Duration::from_millis(2)),
+            Ok(()) | Err(_) => return,
+        }
+    }
+    log::warn!("a process keeps the control file locked: clients will not see that a writer runs");
+}

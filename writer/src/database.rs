@@ -1,0 +1,210 @@
+//! One database of the store: its connection's settings and its prepared statements.
+
+use std::collections::HashMap;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use penholder_protocol::{Layout, Text, Value, limits};
+use rusqlite::config::DbConfig;
+use rusqlite::limits::Limit;
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::fallible_iterator::FallibleIterator;
+use rusqlite::{Batch, Connection, FileControl, OpenFlags, Statement, ToSql};
+
+use crate::guard::{Guard, Mode};
+use crate::{Config, Error};
+
+/// SQLite before 3.51.3 can lose commits when a checkpoint races with a reset of the WAL.
+pub(crate) const SQLITE_VERSION_MIN: i32 = 3_051_003;
+
+/// Longest value or row, in bytes: the redo row of a batch is the largest that is ever written.
+pub(crate) const VALUE_BYTES_MAX: i32 = 16 << 20;
+
+/// Prepared statements kept per database before the cache starts over.
+const STATEMENTS_COUNT_MAX: usize = 1024;
+
+/// Refuses a SQLite that is known to lose data.
+pub(crate) fn check_version() -> Result<(), Error> {
+    if rusqlite::version_number() >= SQLITE_VERSION_MIN {
+        return Ok(());
+    }
+    Err(Error::refused(
+        format!("SQLite {} has the WAL-reset bug and can lose commits", rusqlite::version()),
+        "build Penholder with its bundled SQLite",
+    ))
+}
+
+/// A database as the writer uses it; the connection outlives it, so that statements can stay prepared.
+pub(crate) struct Database<'c> {
+    /// Its name: the file is `<name>.db`.
+    pub(crate) name: String,
+    pub(crate) connection: &'c Connection,
+    pub(crate) guard: Arc<Guard>,
+    statements: HashMap<(Mode, Arc<Text>), Prepared<'c>>,
+}
+
+/// A statement of a client, and what is known about it.
+pub(crate) struct Prepared<'c> {
+    pub(crate) statement: Statement<'c>,
+    /// It, or a trigger or constraint of the schema, may stop half-way and keep what it did (`OR FAIL`).
+    pub(crate) may_stop_half_way: bool,
+}
+
+/// Opens a database for writing, creating it if it is missing.
+pub(crate) fn open(layout: &Layout, name: &str, config: &Config) -> Result<(Connection, Arc<Guard>), Error> {
+    let path = layout.database(name);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(&path, flags).map_err(Error::sqlite("open", name))?;
+    settle(&connection, &path, config).map_err(Error::sqlite("configure", name))?;
+    let guard = Guard::install(&mut connection, name)?;
+    Ok((connection, guard))
+}
+
+fn settle(connection: &Connection, path: &std::path::Path, config: &Config) -> rusqlite::Result<()> {
+    connection.busy_timeout(Duration::from_secs(2))?;
+    connection.pragma_query_value(None, "schema_version", |_| Ok(()))?;
+    // Before the WAL exists: it and its index inherit the database's mode. By path, never through a descriptor.
+    let mode = std::fs::Permissions::from_mode(0o640);
+    if let Err(error) = std::fs::set_permissions(path, mode) {
+        log::warn!("cannot set the mode of {}: {error}", path.display());
+    }
+    connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0))?;
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.pragma_update(None, "journal_size_limit", config.wal_bytes_hard)?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.pragma_update(None, "mmap_size", 0)?;
+    connection.pragma_update(None, "temp_store", "memory")?;
+    connection.pragma_update(None, "cache_size", format!("-{}", config.cache_bytes / 1024))?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, false)?;
+    let mut keep = 1;
+    connection.file_control(None::<&str>, FileControl::PersistWal(&mut keep))?;
+    let bounds = [
+        (Limit::SQLITE_LIMIT_LENGTH, VALUE_BYTES_MAX),
+        (Limit::SQLITE_LIMIT_SQL_LENGTH, limits::SQL_BYTES_MAX as i32 + 1),
+        (Limit::SQLITE_LIMIT_VARIABLE_NUMBER, limits::STATEMENT_PARAMS_MAX as i32),
+        (Limit::SQLITE_LIMIT_ATTACHED, 0),
+        (Limit::SQLITE_LIMIT_TRIGGER_DEPTH, 100),
+    ];
+    for (limit, bound) in bounds {
+        connection.set_limit(limit, bound)?;
+    }
+    Ok(())
+}
+
+impl<'c> Database<'c> {
+    pub(crate) fn new(name: &str, connection: &'c Connection, guard: Arc<Guard>) -> Self {
+        Self { name: name.to_owned(), connection, guard, statements: HashMap::new() }
+    }
+
+    /// Runs one of the writer's own statements.
+    pub(crate) fn run(&self, operation: &'static str, sql: &str, params: impl rusqlite::Params) -> Result<(), Error> {
+        self.guard.set_mode(Mode::Engine);
+        let run = || self.connection.prepare_cached(sql)?.execute(params).map(drop);
+        run().map_err(Error::sqlite(operation, &self.name))
+    }
+
+    /// Reads one row with one of the writer's own statements.
+    pub(crate) fn read<T>(
+        &self,
+        operation: &'static str,
+        sql: &str,
+        params: impl rusqlite::Params,
+        take: impl FnOnce(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>, Error> {
+        use rusqlite::OptionalExtension;
+        self.guard.set_mode(Mode::Engine);
+        let read = || self.connection.prepare_cached(sql)?.query_row(params, take).optional();
+        read().map_err(Error::sqlite(operation, &self.name))
+    }
+
+    /// Stops if the file was moved, unlinked or replaced: commits to it would be lost.
+    pub(crate) fn check_place(&self) -> Result<(), Error> {
+        let mut moved = 0;
+        let asked = self.connection.file_control(None::<&str>, FileControl::HasMoved(&mut moved));
+        asked.map_err(Error::sqlite("look for", &self.name))?;
+        if moved == 0 {
+            return Ok(());
+        }
+        Err(Error::Intruder { what: format!("{}.db was moved, removed or replaced while the writer held it", self.name) })
+    }
+
+    /// The number that changes whenever another connection commits.
+    pub(crate) fn data_version(&self) -> Result<i64, Error> {
+        let version = self.read("look for foreign writes in", "PRAGMA data_version", [], |row| row.get(0))?;
+        Ok(version.unwrap_or_default())
+    }
+
+    /// The prepared form of a client's text, for commands of `mode`.
+    pub(crate) fn prepare(&mut self, text: &Arc<Text>, mode: Mode) -> rusqlite::Result<&mut Prepared<'c>> {
+        if self.statements.len() >= STATEMENTS_COUNT_MAX {
+            self.statements.clear();
+        }
+        match self.statements.entry((mode, Arc::clone(text))) {
+            std::collections::hash_map::Entry::Occupied(found) => Ok(found.into_mut()),
+            std::collections::hash_map::Entry::Vacant(place) => {
+                let statement = prepare_one(self.connection, &text.sql)?;
+                let may_stop_half_way = says_fail(&text.sql) || schema_says_fail(self.connection, &self.guard, mode)?;
+                Ok(place.insert(Prepared { statement, may_stop_half_way }))
+            }
+        }
+    }
+}
+
+/// Prepares a text that must be exactly one statement.
+fn prepare_one<'c>(connection: &'c Connection, sql: &str) -> rusqlite::Result<Statement<'c>> {
+    let mut texts = Batch::new(connection, sql);
+    let statement = texts.next()?.ok_or_else(|| refuse("the text holds no statement"))?;
+    match texts.next() {
+        Ok(None) => Ok(statement),
+        Ok(Some(_)) | Err(_) => Err(refuse("the text holds more than one statement; send them as one command")),
+    }
+}
+
+fn refuse(reason: &str) -> rusqlite::Error {
+    rusqlite::Error::ToSqlConversionFailure(reason.into())
+}
+
+fn says_fail(sql: &str) -> bool {
+    sql.as_bytes().windows(4).any(|word| word.eq_ignore_ascii_case(b"fail"))
+}
+
+fn schema_says_fail(connection: &Connection, guard: &Guard, mode: Mode) -> rusqlite::Result<bool> {
+    guard.set_mode(Mode::Engine);
+    let found = connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE sql LIKE '%fail%')")?
+        .query_row([], |row| row.get(0));
+    guard.set_mode(mode);
+    found
+}
+
+/// Binds a value without copying it first.
+pub(crate) struct Bound<'v>(pub(crate) &'v Value);
+
+impl ToSql for Bound<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self.0 {
+            Value::Null => ValueRef::Null,
+            Value::Integer(integer) => ValueRef::Integer(*integer),
+            Value::Real(real) => ValueRef::Real(*real),
+            Value::Text(text) => ValueRef::Text(text.as_bytes()),
+            Value::Blob(blob) => ValueRef::Blob(blob),
+        }))
+    }
+}
+
+/// Copies a value out of a row.
+pub(crate) fn value_of(value: ValueRef<'_>) -> Value {
+    match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(integer) => Value::Integer(integer),
+        ValueRef::Real(real) => Value::Real(real),
+        ValueRef::Text(text) => Value::Text(String::from_utf8_lossy(text).into_owned()),
+        ValueRef::Blob(blob) => Value::Blob(blob.to_vec()),
+    }
+}

@@ -1,0 +1,176 @@
+//! What SQL from a client may do: decided by SQLite's authorizer when a statement is prepared.
+
+use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+
+use rusqlite::Connection;
+
+use crate::Error;
+
+/// On whose behalf the connection prepares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Mode {
+    /// The writer's own statements and migrations: everything.
+    Engine,
+    /// A command over one database.
+    Client,
+    /// A command over several databases: its second half may run again after a crash, so nothing in it may depend on
+    /// time, randomness or earlier commands.
+    ClientReplayable,
+}
+
+/// SQLite calls the progress handler every so many virtual machine steps; some 10 microseconds of work.
+const PROGRESS_STEPS: i32 = 5_000;
+
+/// Functions that tell of earlier commands, or reach outside of the database.
+const FORBIDDEN: [&str; 4] = ["changes", "total_changes", "load_extension", "sqlite_offset"];
+
+/// Functions whose result differs from call to call.
+const VARYING: [&str; 12] = [
+    "random",
+    "randomblob",
+    "date",
+    "time",
+    "datetime",
+    "julianday",
+    "unixepoch",
+    "strftime",
+    "timediff",
+    "current_date",
+    "current_time",
+    "current_timestamp",
+];
+
+/// The state that the hooks of one connection look at.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    mode: AtomicU8,
+    denied: Mutex<Option<String>>,
+    /// Nanoseconds from `origin` at which the running command has had its time; 0 = no deadline.
+    deadline: AtomicU64,
+    origin: Instant,
+    /// Pages in the WAL after the last commit.
+    wal_pages: AtomicU64,
+}
+
+impl Guard {
+    /// Installs the hooks on a connection; they live as long as it does.
+    pub(crate) fn install(connection: &mut Connection, database: &str) -> Result<Arc<Self>, Error> {
+        let guard = Arc::new(Self {
+            mode: AtomicU8::new(Mode::Engine as u8),
+            denied: Mutex::new(None),
+            deadline: AtomicU64::new(0),
+            origin: Instant::now(),
+            wal_pages: AtomicU64::new(0),
+        });
+        let authorizer = Arc::clone(&guard);
+        connection
+            .authorizer(Some(move |context: AuthContext<'_>| authorizer.decide(&context)))
+            .map_err(Error::sqlite("guard", database))?;
+        let clock = Arc::clone(&guard);
+        connection
+            .progress_handler(PROGRESS_STEPS, Some(move || clock.overdue()))
+            .map_err(Error::sqlite("guard", database))?;
+        let pages = Arc::clone(&guard);
+        connection
+            .wal_hook(Some(move |_: &mut _, count| {
+                pages.wal_pages.store(u64::from(u32::try_from(count).unwrap_or_default()), Ordering::Relaxed);
+                Ok(())
+            }))
+            .map_err(Error::sqlite("guard", database))?;
+        Ok(guard)
+    }
+
+    /// Pages in the WAL after the last commit.
+    pub(crate) fn wal_pages(&self) -> u64 {
+        self.wal_pages.load(Ordering::Relaxed)
+    }
+
+    /// Prepares and steps on behalf of `mode` from now on.
+    pub(crate) fn set_mode(&self, mode: Mode) {
+        self.mode.store(mode as u8, Ordering::Relaxed);
+    }
+
+    /// Interrupts what runs longer than `time` from now.
+    pub(crate) fn start_clock(&self, time: Duration) {
+        self.deadline.store(nanoseconds(self.origin.elapsed() + time), Ordering::Relaxed);
+    }
+
+    /// Lets the writer's own work take as long as it takes.
+    pub(crate) fn stop_clock(&self) {
+        self.deadline.store(0, Ordering::Relaxed);
+    }
+
+    /// Why the authorizer last said no.
+    pub(crate) fn take_denied(&self) -> Option<String> {
+        self.denied.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn overdue(&self) -> bool {
+        let deadline = self.deadline.load(Ordering::Relaxed);
+        deadline != 0 && nanoseconds(self.origin.elapsed()) > deadline
+    }
+
+    fn decide(&self, context: &AuthContext<'_>) -> Authorization {
+        let mode = self.mode.load(Ordering::Relaxed);
+        if mode == Mode::Engine as u8 {
+            return Authorization::Allow;
+        }
+        match refusal(&context.action, mode == Mode::ClientReplayable as u8) {
+            None => Authorization::Allow,
+            Some(reason) => {
+                *self.denied.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+                Authorization::Deny
+            }
+        }
+    }
+}
+
+/// Why a client's statement may not do this; `None` if it may.
+fn refusal(action: &AuthAction<'_>, replayable: bool) -> Option<String> {
+    match action {
+        AuthAction::Select | AuthAction::Recursive => None,
+        AuthAction::Read { table_name, .. } => own_table(table_name, "read", true),
+        AuthAction::Delete { table_name } => own_table(table_name, "delete from", true),
+        AuthAction::Insert { table_name } => own_table(table_name, "insert into", false),
+        AuthAction::Update { table_name, .. } => own_table(table_name, "update", false),
+        AuthAction::Function { function_name } => {
+            let name = function_name.to_ascii_lowercase();
+            if FORBIDDEN.contains(&name.as_str()) {
+                Some(format!("function {name}() is not allowed in a command"))
+            } else if replayable && VARYING.contains(&name.as_str()) {
+                Some(format!(
+                    "function {name}() is not allowed in a command over several databases; bind its value instead"
+                ))
+            } else {
+                None
+            }
+        }
+        AuthAction::Attach { .. } | AuthAction::Detach { .. } => {
+            Some("ATTACH, DETACH and VACUUM are not allowed in a command".into())
+        }
+        AuthAction::Pragma { pragma_name, .. } => {
+            Some(format!("PRAGMA {} is not allowed in a command", pragma_name.escape_default()))
+        }
+        AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => {
+            Some("BEGIN, COMMIT, ROLLBACK and SAVEPOINT are not allowed: a command is a transaction of its own".into())
+        }
+        _ => Some("changing the schema and temporary objects are not allowed in a command; use a migration".into()),
+    }
+}
+
+/// Penholder's own tables are closed, but for dropping rejected commands.
+fn own_table(table: &str, verb: &str, rejected_allowed: bool) -> Option<String> {
+    let lower = table.to_ascii_lowercase();
+    if lower.starts_with("_penholder_") && !(rejected_allowed && lower == "_penholder_rejected") {
+        return Some(format!("may not {verb} {lower}: the table is Penholder's own"));
+    }
+    (lower.starts_with("sqlite_") && verb != "read").then(|| format!("may not {verb} {lower}: the table is SQLite's own"))
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,45 @@
+//! Deletes segments whose commands are durable in every database they touch and were told to their clients.
+
+use std::io::ErrorKind;
+
+use penholder_protocol::{Layout, SegmentKind, sync_directory};
+
+use crate::clock::Clock;
+use crate::control::ControlFile;
+use crate::intake::Intake;
+use crate::receipts::Receipts;
+use crate::{Error, crash};
+
+/// Reclaims what the intake has finished. Order: what a restored database is measured against, durable; unlink;
+/// directory synced. The watermark rows go at a later start.
+pub(crate) fn reclaim(
+    layout: &Layout,
+    intake: &mut Intake,
+    control: &mut ControlFile,
+    clock: &Clock,
+    receipts: &mut Receipts,
+) -> Result<(), Error> {
+    let finished = intake.take_finished();
+    if finished.is_empty() {
+        return Ok(());
+    }
+    for (index, slot) in control.content.databases.iter_mut().enumerate() {
+        slot.reclaimed = clock.of(index);
+    }
+    control.write(true)?;
+    crash::point("before_unlink");
+    for segment in &finished {
+        let path = layout.segment(segment.name);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::io("remove", &path)(error)),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    sync_directory(&layout.spool()).map_err(Error::io("sync", &layout.spool()))?;
+    crash::point("after_unlink");
+    for stream in intake.take_over() {
+        let sealed = finished.iter().any(|f| f.name.stream == stream && f.name.kind == SegmentKind::Sealed);
+        receipts.close(stream, sealed)?;
+    }
+    Ok(())
+}

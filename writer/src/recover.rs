@@ -1,0 +1,234 @@
+//! Brings the databases of a store to a state from which the spool can be read on, whatever happened before.
+
+use std::collections::HashMap;
+
+use penholder_protocol::{
+    Control, Epoch, Layout, SegmentName, StoreId, StreamId, Tick, sync_directory,
+};
+
+use crate::batch::Touches;
+use crate::clock::{Clock, Counts};
+use crate::control::ControlFile;
+use crate::database::Database;
+use crate::migrate::{self, Schema};
+use crate::segment::Segment;
+use crate::{Config, Error, crash, redo};
+
+/// Version of the tables below, in `_penholder_meta`.
+const FORMAT: i64 = 1;
+
+const OWN_TABLES: &str = "
+CREATE TABLE IF NOT EXISTS _penholder_meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS _penholder_clock(database TEXT PRIMARY KEY, tick INTEGER NOT NULL,
+    previous INTEGER NOT NULL, applied INTEGER NOT NULL, rejected INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS _penholder_stream(stream BLOB PRIMARY KEY, epoch INTEGER NOT NULL,
+    sequence INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS _penholder_rejected(stream BLOB NOT NULL, sequence INTEGER NOT NULL,
+    tick INTEGER NOT NULL, code TEXT NOT NULL, message TEXT NOT NULL, statement INTEGER,
+    submitted_ns INTEGER NOT NULL, command BLOB, PRIMARY KEY (stream, sequence)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS _penholder_key(key BLOB PRIMARY KEY, hash INTEGER NOT NULL, tick INTEGER NOT NULL,
+    outcome BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS _penholder_redo(id INTEGER PRIMARY KEY CHECK (id = 0), tick INTEGER NOT NULL,
+    batch BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS _penholder_migration(number INTEGER PRIMARY KEY, name TEXT NOT NULL,
+    checksum INTEGER NOT NULL, tick INTEGER NOT NULL);
+";
+
+/// What recovery found and settled.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) clock: Clock,
+    /// Streams of this epoch and below that no database knows are restored old files.
+    pub(crate) floor: Epoch,
+    /// Streams that have a segment in the spool.
+    pub(crate) in_spool: HashMap<StreamId, Epoch>,
+}
+
+/// Recovers the store and raises its epoch.
+pub(crate) fn recover(
+    layout: &Layout,
+    config: &Config,
+    control: &mut ControlFile,
+    databases: &mut [Database<'_>],
+) -> Result<Recovered, Error> {
+    for database in databases.iter() {
+        make_own_tables(database, control.content.store)?;
+    }
+    refuse_older(databases, &control.content, config)?;
+    redo::complete(databases, config)?;
+    let mut clock = Clock::load(databases)?;
+    migrate_all(databases, config, clock.next())?;
+    let old_floor = floor(databases)?;
+    // Clients that took the old epoch either are seen by the scan below, or see the raised floor and start over.
+    let content = &mut control.content;
+    content.epoch = content.epoch.next();
+    content.floor = Epoch(content.epoch.0 - 1);
+    content.pid = std::process::id();
+    control.write(true)?;
+    crash::point("after_floor");
+    let floor = control.content.floor;
+    sync_directory(&layout.spool()).map_err(Error::io("sync", &layout.spool()))?;
+    let in_spool = scan(layout, control.content.store)?;
+    let tick = clock.next();
+    let all = (0..databases.len()).fold(Touches::default(), Touches::with);
+    for (index, database) in databases.iter().enumerate() {
+        database.run("begin recovery of", "BEGIN IMMEDIATE", [])?;
+        settle_streams(database, &in_spool, old_floor, floor)?;
+        drop_old_keys(database, config)?;
+        clock.write(index, database, databases, all, tick, Counts::default())?;
+        database.run("commit recovery of", "COMMIT", [])?;
+        crash::point("during_recovery");
+    }
+    clock.note(all, tick);
+    if config.accept_rollback {
+        for (index, slot) in control.content.databases.iter_mut().enumerate() {
+            slot.reclaimed = clock.of(index);
+        }
+        control.write(true)?;
+    }
+    Ok(Recovered { clock, floor, in_spool })
+}
+
+fn make_own_tables(database: &Database<'_>, store: StoreId) -> Result<(), Error> {
+    let failed = || Error::sqlite("prepare", &database.name);
+    let sql = format!("BEGIN IMMEDIATE; {OWN_TABLES} COMMIT");
+    database.connection.execute_batch(&sql).map_err(failed())?;
+    let meta = "SELECT value FROM _penholder_meta WHERE key = ?1";
+    let insert = "INSERT INTO _penholder_meta(key, value) VALUES (?1, ?2)";
+    let found: Option<String> = database.read("identify", meta, ["store_id"], |row| row.get(0))?;
+    match found {
+        None => {
+            database.run("identify", "BEGIN IMMEDIATE", [])?;
+            database.run("identify", insert, ("format", FORMAT))?;
+            database.run("identify", insert, ("database", &database.name))?;
+            database.run("identify", insert, ("floor", 0))?;
+            database.run("identify", insert, ("store_id", store.to_string()))?;
+            database.run("identify", "COMMIT", [])
+        }
+        Some(id) if id == store.to_string() => {
+            let format: Option<i64> = database.read("identify", meta, ["format"], |row| row.get(0))?;
+            if format == Some(FORMAT) {
+                return Ok(());
+            }
+            Err(Error::refused(
+                format!("{}.db has format {format:?}, this program knows {FORMAT}", database.name),
+                "use the Penholder that wrote it, or a newer one",
+            ))
+        }
+        Some(id) => Err(Error::refused(
+            format!("{}.db belongs to the store {id}, not to {store}", database.name),
+            "put the database of this store back, or move the control file away with the other",
+        )),
+    }
+}
+
+/// Refuses a database that is older than the others, or the reclaimed segments, remember.
+fn refuse_older(databases: &[Database<'_>], control: &Control, config: &Config) -> Result<(), Error> {
+    let clock = Clock::load(databases)?;
+    let sql = "SELECT tick, previous FROM _penholder_clock WHERE database = ?1";
+    for (index, database) in databases.iter().enumerate() {
+        let own = clock.of(index);
+        let mut known = control.databases.get(index).map_or(Tick(0), |slot| slot.reclaimed);
+        for (other, witness) in databases.iter().enumerate() {
+            let row = |row: &rusqlite::Row<'_>| Ok((Tick(row.get(0)?), Tick(row.get(1)?)));
+            let Some((tick, previous)) = witness.read("read the clock of", sql, [&database.name], row)? else {
+                continue;
+            };
+            // A crash between the commits of the witness's last batch leaves us one behind, and no more.
+            let may_be_behind = other != index && tick == clock.of(other);
+            known = known.max(if may_be_behind { previous } else { tick });
+        }
+        if own >= known {
+            continue;
+        }
+        let what = format!(
+            "{}.db is at tick {own} and was at {known}: it was replaced by an older copy, and commands since then \
+             are gone",
+            database.name
+        );
+        if !config.accept_rollback {
+            let hint = "put the newer file back, or start with --accept-rollback to go on without them";
+            return Err(Error::refused(what, hint));
+        }
+        log::warn!("{what}; accepted, as asked");
+    }
+    Ok(())
+}
+
+fn migrate_all(databases: &[Database<'_>], config: &Config, tick: Tick) -> Result<(), Error> {
+    let meta = "SELECT value FROM _penholder_meta WHERE key = 'schema'";
+    for database in databases {
+        let made_with: Option<String> = database.read("identify", meta, [], |row| row.get(0))?;
+        let schema = match (&config.schema, made_with.as_deref()) {
+            (Some(directory), _) => Schema::Directory(directory.clone()),
+            (None, None | Some("builtin")) => Schema::Builtin,
+            (None, Some(_)) => Schema::None,
+        };
+        migrate::apply(database.connection, &database.name, &schema, tick)?;
+        if made_with.is_none() {
+            let word = if config.schema.is_some() { "custom" } else { "builtin" };
+            let insert = "INSERT INTO _penholder_meta(key, value) VALUES ('schema', ?1)";
+            database.run("identify", insert, [word])?;
+        }
+    }
+    Ok(())
+}
+
+/// The floor that every database has settled: below it, an unknown stream is not to be trusted.
+fn floor(databases: &[Database<'_>]) -> Result<Epoch, Error> {
+    let meta = "SELECT value FROM _penholder_meta WHERE key = 'floor'";
+    let mut lowest = u64::MAX;
+    for database in databases {
+        let floor: Option<u64> = database.read("read the floor of", meta, [], |row| row.get(0))?;
+        lowest = lowest.min(floor.unwrap_or_default());
+    }
+    Ok(Epoch(lowest))
+}
+
+/// The streams in the spool, with the epoch that their segments state; what cannot be read is the intake's business.
+fn scan(layout: &Layout, store: StoreId) -> Result<HashMap<StreamId, Epoch>, Error> {
+    let spool = layout.spool();
+    let failed = || Error::io("list", &spool);
+    let mut found = HashMap::new();
+    for item in std::fs::read_dir(&spool).map_err(failed())? {
+        let file_name = item.map_err(failed())?.file_name();
+        if let Some(name) = file_name.to_str().and_then(SegmentName::parse)
+            && let Ok(segment) = Segment::open(layout, name, store)
+        {
+            found.insert(name.stream, segment.header.epoch);
+        }
+    }
+    Ok(found)
+}
+
+/// Registers the streams of the last run, drops the rows of streams that are over, and settles the floor: one
+/// transaction, so that no crash leaves a stream both unknown and below the floor.
+fn settle_streams(
+    database: &Database<'_>,
+    in_spool: &HashMap<StreamId, Epoch>,
+    old_floor: Epoch,
+    floor: Epoch,
+) -> Result<(), Error> {
+    let register = "INSERT INTO _penholder_stream(stream, epoch, sequence) VALUES (?1, ?2, 0) \
+                    ON CONFLICT (stream) DO NOTHING";
+    for (stream, epoch) in in_spool.iter().filter(|(_, epoch)| old_floor < **epoch && **epoch <= floor) {
+        database.run("register a stream in", register, (stream.0, epoch.0))?;
+    }
+    let read = || {
+        let mut statement = database.connection.prepare("SELECT stream FROM _penholder_stream WHERE epoch <= ?1")?;
+        let rows = statement.query_map([floor.0], |row| row.get(0).map(StreamId))?;
+        rows.collect::<rusqlite::Result<Vec<_>>>()
+    };
+    let rows = read().map_err(Error::sqlite("read the streams of", &database.name))?;
+    for stream in rows.iter().filter(|stream| !in_spool.contains_key(stream)) {
+        database.run("drop a stream from", "DELETE FROM _penholder_stream WHERE stream = ?1", [stream.0])?;
+    }
+    database.run("settle the floor of", "UPDATE _penholder_meta SET value = ?1 WHERE key = 'floor'", [floor.0])
+}
+
+/// Keeps the newest idempotency keys.
+fn drop_old_keys(database: &Database<'_>, config: &Config) -> Result<(), Error> {
+    let sql = "DELETE FROM _penholder_key WHERE tick < \
+               (SELECT tick FROM _penholder_key ORDER BY tick DESC LIMIT 1 OFFSET ?1)";
+    database.run("drop old keys from", sql, [config.keys_count_max])
+}

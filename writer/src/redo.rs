@@ -1,0 +1,153 @@
+//! Completes a batch over several databases whose first commit is durable and whose later ones are not.
+//!
+//! Two WAL files never commit atomically together, so the first commit carries all that the others need: the batch
+//! itself, in order. Its rejections are recorded beside it, and the recorded outcome decides.
+
+use std::collections::HashSet;
+
+use penholder_protocol::{Command, Epoch, Outcome, Sequence, StreamId, Tick, decode_commands, decode_outcome};
+use rusqlite::OptionalExtension;
+
+use crate::apply::{self, Verdict};
+use crate::batch::{Entry, Touches};
+use crate::clock::{Clock, Counts};
+use crate::database::Database;
+use crate::watermark::Watermarks;
+use crate::{Config, Error, keys, rejected};
+
+/// Stores the batch in the first commit; void once the others have the tick.
+pub(crate) fn store(database: &Database<'_>, tick: Tick, batch: &[u8]) -> Result<(), Error> {
+    let sql = "INSERT INTO _penholder_redo(id, tick, batch) VALUES (0, ?1, ?2) \
+               ON CONFLICT (id) DO UPDATE SET tick = excluded.tick, batch = excluded.batch";
+    database.run("store the redo of a batch in", sql, (tick.0, batch))
+}
+
+/// Brings every database to the tick of the last batch over several databases.
+pub(crate) fn complete(databases: &mut [Database<'_>], config: &Config) -> Result<(), Error> {
+    for first in 0..databases.len() {
+        let Some(source) = databases.get(first) else { continue };
+        let sql = "SELECT tick, batch FROM _penholder_redo WHERE id = 0";
+        let row = |row: &rusqlite::Row<'_>| Ok((Tick(row.get(0)?), row.get::<_, Vec<u8>>(1)?));
+        let Some((tick, batch)) = source.read("read the redo of", sql, [], row)? else { continue };
+        let batch = decode_commands(&batch).map_err(Error::io("decode the redo of", source.name.as_ref()))?;
+        for second in first + 1..databases.len() {
+            complete_one(databases, first, second, tick, &batch, config)?;
+        }
+    }
+    Ok(())
+}
+
+fn complete_one(
+    databases: &mut [Database<'_>],
+    first: usize,
+    second: usize,
+    tick: Tick,
+    batch: &[(StreamId, Sequence, Command)],
+    config: &Config,
+) -> Result<(), Error> {
+    let clock = Clock::load(databases)?;
+    let mut entries = Vec::new();
+    for (stream, sequence, command) in batch {
+        let touches = Touches::of(command, databases.iter().map(|database| database.name.as_str()));
+        if touches.contains(second) {
+            entries.push(entry(databases, first, *stream, *sequence, command.clone(), touches)?);
+        }
+    }
+    if entries.is_empty() || clock.of(second) >= tick {
+        return Ok(());
+    }
+    let Some(target) = databases.get(second) else { return Ok(()) };
+    let sql = "SELECT previous FROM _penholder_clock WHERE database = ?1";
+    let source = databases.get(first).unwrap_or(target);
+    let previous = source.read("read the clock of", sql, [&target.name], |row| row.get(0).map(Tick))?;
+    if previous.is_some_and(|previous| clock.of(second) < previous) {
+        log::warn!("{}.db is older than batch {tick} needs; its half of the batch is left out", target.name);
+        return Ok(());
+    }
+    log::warn!("completing batch {tick} in {}.db: the writer died between its two commits", target.name);
+    target.run("begin the redo of", "BEGIN IMMEDIATE", [])?;
+    repeat(databases, first, second, tick, &entries, config)?;
+    let watermarks = Watermarks::load(databases)?;
+    let touches = Touches::default().with(first).with(second);
+    let Some(target) = databases.get(second) else { return Ok(()) };
+    watermarks.advance(second, target, &entries)?;
+    clock.write(second, target, databases, touches, tick, Counts::default())?;
+    target.run("commit the redo of", "COMMIT", [])
+}
+
+/// Applies to `second` what the batch did to it, as `first` remembers it.
+fn repeat(
+    databases: &mut [Database<'_>],
+    first: usize,
+    second: usize,
+    tick: Tick,
+    entries: &[Entry],
+    config: &Config,
+) -> Result<(), Error> {
+    let mut keys_seen = HashSet::new();
+    for entry in entries {
+        let (Some(source), Some(target)) = (databases.get(first), databases.get(second)) else { continue };
+        let remembered = remembered(source, entry)?;
+        let repeated = entry.command.key.is_some_and(|key| !keys_seen.insert(key));
+        if repeated || remembered.as_ref().is_some_and(|(at, _)| *at != tick) {
+            continue;
+        }
+        if let (Some(key), Some((_, outcome))) = (entry.command.key, &remembered) {
+            keys::remember(target, key, &entry.command, tick, outcome)?;
+        }
+        if let Outcome::Rejected(rejection) = rejected::outcome_of(databases, entry, tick)? {
+            let Some(target) = databases.get(second) else { continue };
+            rejected::record(target, entry, &rejection, tick)?;
+            continue;
+        }
+        let half = half(entry, databases, second);
+        let verdict = apply::apply(databases, &half, tick, config.command_deadline * 10)?;
+        if !matches!(verdict, Verdict::Decided(Outcome::Applied(_))) {
+            return Err(Error::refused(
+                format!("command {} of stream {} cannot be completed: {verdict:?}", entry.sequence, entry.stream),
+                "restore both databases from one backup",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The statements of a command for one database, without its key: that is settled already.
+fn half(entry: &Entry, databases: &[Database<'_>], index: usize) -> Entry {
+    let name = databases.get(index).map(|database| database.name.as_str());
+    let mine = entry.command.statements.iter().filter(|s| Some(s.text.database.as_str()) == name);
+    Entry {
+        command: Command { key: None, statements: mine.cloned().collect() },
+        touches: Touches::default().with(index),
+        wants_results: false,
+        ..*entry
+    }
+}
+
+/// The tick and outcome that the first database remembers for the entry's key.
+fn remembered(source: &Database<'_>, entry: &Entry) -> Result<Option<(Tick, Outcome)>, Error> {
+    let Some(key) = entry.command.key else { return Ok(None) };
+    let sql = "SELECT tick, outcome FROM _penholder_key WHERE key = ?1";
+    let row = |row: &rusqlite::Row<'_>| Ok((Tick(row.get(0)?), row.get::<_, Vec<u8>>(1)?));
+    let Some((tick, outcome)) = source.read("look up a key in", sql, [key.0], row)? else { return Ok(None) };
+    let outcome = decode_outcome(&outcome).map_err(Error::io("decode the outcome of a key in", source.name.as_ref()))?;
+    Ok(Some((tick, outcome)))
+}
+
+fn entry(
+    databases: &[Database<'_>],
+    first: usize,
+    stream: StreamId,
+    sequence: Sequence,
+    command: Command,
+    touches: Touches,
+) -> Result<Entry, Error> {
+    let source = databases.get(first);
+    let epoch = source.map(|database| {
+        let sql = "SELECT epoch FROM _penholder_stream WHERE stream = ?1";
+        let read = || database.connection.query_row(sql, [stream.0], |row| row.get(0)).optional();
+        read().map_err(Error::sqlite("read a stream of", &database.name))
+    });
+    let epoch = Epoch(epoch.transpose()?.flatten().unwrap_or_default());
+    Ok(Entry { stream, epoch, sequence, command, touches, is_done: false, wants_results: false, submitted_ns: 0, bytes: 0 })
+}

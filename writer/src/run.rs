@@ -1,0 +1,270 @@
+//! The writer from start to end: all of its control flow.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::time::{Duration, Instant};
+
+use penholder_protocol::{Layout, WriterState};
+
+use crate::ballast::Ballast;
+use crate::batch::Entry;
+use crate::checkpoint::{self, Checkpoints};
+use crate::clock::Clock;
+use crate::commit::Committer;
+use crate::control::ControlFile;
+use crate::database::{self, Database};
+use crate::doorbell::{Doorbell, Stop, Wake};
+use crate::intake::Intake;
+use crate::lock::StoreLock;
+use crate::observer::{Observer, Ready};
+use crate::receipts::Receipts;
+use crate::reclaim::reclaim;
+use crate::recover::recover;
+use crate::stream::Rules;
+use crate::suspect::Suspicion;
+use crate::watermark::Watermarks;
+use crate::{Config, Error, crash, filesystem};
+
+/// Sessions in a row that may fail without a commit between them before the writer gives up.
+const FAILURES_COUNT_MAX: u32 = 5;
+
+/// Finished segments that are reclaimed at once, without waiting for the interval.
+const FINISHED_COUNT_MAX: usize = 64;
+
+/// Runs the writer until it is asked to stop, or with [`Config::once`] until the spool is empty.
+///
+/// An error says that the writer ended; every command whose receipt was given is durable all the same, and the rest
+/// waits in the spool.
+pub fn run(config: &Config, stop: &Stop, observer: &mut dyn Observer) -> Result<(), Error> {
+    let layout = Layout::new(&config.store);
+    database::check_version()?;
+    make_directories(&layout)?;
+    filesystem::check(layout.root(), config.allow_filesystem)?;
+    let lock = StoreLock::acquire(&layout)?;
+    let mut control = ControlFile::open(&layout, config)?;
+    let ballast = Ballast::new(&layout, config.ballast_bytes);
+    let mut suspicion = Suspicion::at_start(&mut control);
+    let mut failures = 0;
+    loop {
+        let mut commits = 0;
+        let kept = Kept { config, layout: &layout, lock: &lock, control: &mut control, suspicion: &mut suspicion };
+        let Err(error) = session(kept, stop, observer, &ballast, &mut commits) else { return Ok(()) };
+        failures = if commits > 0 { 1 } else { failures + 1 };
+        let give_up = failures >= FAILURES_COUNT_MAX && !error.is_disk_full();
+        if give_up || !error.is_retryable() || stop.requested() {
+            return Err(error);
+        }
+        stall(&error, &mut control, &ballast, stop, failures);
+    }
+}
+
+/// Waits for a machine that failed; the databases are opened anew and say what was committed.
+fn stall(error: &Error, control: &mut ControlFile, ballast: &Ballast, stop: &Stop, failures: u32) {
+    log::error!("stalled: {error}; nothing is lost, commands stay in the spool");
+    // On a full disk the control file may not be writable either; it is a hint.
+    if let Err(error) = control.set_state(WriterState::Stalled) {
+        log::warn!("cannot say so in the control file: {error}");
+    }
+    if error.is_disk_full() && failures > 1 {
+        match ballast.release() {
+            Ok(true) => log::warn!("gave up the ballast to let the spool drain"),
+            Ok(false) => {}
+            Err(error) => log::warn!("cannot give up the ballast: {error}"),
+        }
+    }
+    let until = Instant::now() + Duration::from_millis(200) * failures.min(10);
+    while Instant::now() < until && !stop.requested() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// What outlives a session.
+struct Kept<'a> {
+    config: &'a Config,
+    layout: &'a Layout,
+    lock: &'a StoreLock,
+    control: &'a mut ControlFile,
+    suspicion: &'a mut Suspicion,
+}
+
+/// One opening of the databases; ends with a stop, or with the first failure of the machine.
+fn session(
+    kept: Kept<'_>,
+    stop: &Stop,
+    observer: &mut dyn Observer,
+    ballast: &Ballast,
+    commits: &mut u64,
+) -> Result<(), Error> {
+    let (config, layout) = (kept.config, kept.layout);
+    let open = |name: &String| database::open(layout, name, config);
+    let connections = config.databases.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    let named = config.databases.iter().zip(&connections);
+    let databases = named.map(|(name, (connection, guard))| Database::new(name, connection, guard.clone()));
+    let mut writer = Writer::recover(kept, databases.collect())?;
+    if let Err(error) = ballast.ensure() {
+        log::warn!("no ballast: {error}");
+    }
+    let doorbell = Doorbell::open(&layout.spool(), config.notify, stop)?;
+    let epoch = writer.kept.control.content.epoch;
+    observer.ready(&Ready { store: config.store.clone(), epoch });
+    while !stop.requested() {
+        writer.listen(&doorbell);
+        let batch = writer.intake.next(&writer.watermarks, config)?;
+        writer.count_findings()?;
+        if !batch.is_empty() {
+            writer.commit(batch)?;
+            *commits += 1;
+        } else if writer.last_work.elapsed() < config.spin {
+            std::thread::yield_now();
+        } else {
+            writer.tidy_up()?;
+            if config.once && writer.intake.is_settled() {
+                break;
+            }
+            observer.beat();
+            writer.sleep(&doorbell)?;
+        }
+        if writer.is_tidying_due() {
+            writer.tidy_a_little()?;
+            observer.beat();
+        }
+    }
+    writer.close()
+}
+
+/// The one thread that owns the databases, and all that it knows.
+struct Writer<'a, 'c> {
+    kept: Kept<'a>,
+    databases: Vec<Database<'c>>,
+    clock: Clock,
+    watermarks: Watermarks,
+    /// Per database, what `PRAGMA data_version` said after our own last commit.
+    data_versions: Vec<i64>,
+    intake: Intake,
+    receipts: Receipts,
+    checkpoints: Checkpoints,
+    last_work: Instant,
+    last_reclaim: Instant,
+}
+
+impl<'a, 'c> Writer<'a, 'c> {
+    fn recover(kept: Kept<'a>, mut databases: Vec<Database<'c>>) -> Result<Self, Error> {
+        let Kept { config, layout, .. } = kept;
+        let recovered = recover(layout, config, kept.control, &mut databases)?;
+        kept.control.set_state(WriterState::Running)?;
+        let (store, epoch) = (kept.control.content.store, kept.control.content.epoch);
+        let rules = Rules {
+            layout: layout.clone(),
+            store,
+            epoch,
+            floor: recovered.floor,
+            databases: config.databases.clone(),
+            turn_bytes: config.turn_bytes,
+        };
+        Ok(Self {
+            watermarks: Watermarks::load(&databases)?,
+            data_versions: databases.iter().map(Database::data_version).collect::<Result<_, _>>()?,
+            receipts: Receipts::open(layout, store, |stream| recovered.in_spool.contains_key(&stream))?,
+            checkpoints: Checkpoints::new(&databases),
+            intake: Intake::new(rules),
+            clock: recovered.clock,
+            last_work: Instant::now(),
+            last_reclaim: Instant::now(),
+            kept,
+            databases,
+        })
+    }
+
+    /// Learns what rang since it was last asked; what rang is only ever a hint.
+    fn listen(&mut self, doorbell: &Doorbell) {
+        if doorbell.take_spool() {
+            self.intake.want_sweep();
+        }
+        if doorbell.take_rescan() {
+            self.intake.want_rescan();
+        }
+    }
+
+    /// Makes a batch durable, then tells its outcomes: never the other way round.
+    fn commit(&mut self, mut batch: Vec<Entry>) -> Result<(), Error> {
+        self.kept.lock.check()?;
+        let waiting = self.kept.suspicion.isolate(&mut batch, self.kept.control)?;
+        let mut committer = Committer {
+            databases: &mut self.databases,
+            watermarks: &mut self.watermarks,
+            clock: &mut self.clock,
+            data_versions: &mut self.data_versions,
+            suspicion: self.kept.suspicion,
+            config: self.kept.config,
+        };
+        let mut committed = committer.commit(batch)?;
+        crash::point("before_receipts");
+        self.receipts.publish(&committed)?;
+        crash::point("after_receipts");
+        self.kept.suspicion.clear(self.kept.control)?;
+        self.kept.control.content.foreign_writes += committed.foreign_writes;
+        committed.rest.extend(waiting);
+        self.intake.put_back(committed.rest);
+        self.last_work = Instant::now();
+        self.checkpoints.run(&self.databases, self.kept.config, false)
+    }
+
+    /// Counts in the control file what the intake found.
+    fn count_findings(&mut self) -> Result<(), Error> {
+        let findings = &mut self.intake.findings;
+        let (torn, quarantined) = (std::mem::take(&mut findings.torn), std::mem::take(&mut findings.quarantined));
+        if torn + quarantined == 0 {
+            return Ok(());
+        }
+        self.kept.control.content.torn += torn;
+        self.kept.control.content.quarantined += quarantined;
+        self.kept.control.write(false)
+    }
+
+    /// Whether there was so much work for so long that segments pile up.
+    fn is_tidying_due(&self) -> bool {
+        self.intake.finished_count() > FINISHED_COUNT_MAX || self.last_reclaim.elapsed() > self.kept.config.reclaim_interval
+    }
+
+    fn tidy_a_little(&mut self) -> Result<(), Error> {
+        self.last_reclaim = Instant::now();
+        reclaim(self.kept.layout, &mut self.intake, self.kept.control, &self.clock, &mut self.receipts)
+    }
+
+    /// Does what can wait until there is nothing better to do.
+    fn tidy_up(&mut self) -> Result<(), Error> {
+        self.intake.stopped().try_for_each(|stream| self.receipts.stop(stream))?;
+        self.tidy_a_little()?;
+        self.checkpoints.run(&self.databases, self.kept.config, true)
+    }
+
+    /// Sleeps until something rings; what no event announces is looked for when the safety poll is over.
+    fn sleep(&mut self, doorbell: &Doorbell) -> Result<(), Error> {
+        match doorbell.wait(self.intake.patience(self.kept.config.safety_poll)) {
+            Wake::Spool => self.intake.want_sweep(),
+            Wake::Rescan | Wake::Timer => self.intake.want_rescan(),
+            Wake::Stop => {}
+        }
+        self.kept.lock.check()
+    }
+
+    fn close(mut self) -> Result<(), Error> {
+        self.tidy_up()?;
+        checkpoint::at_stop(&self.databases)?;
+        self.kept.control.set_state(WriterState::Stopped)
+    }
+}
+
+fn make_directories(layout: &Layout) -> Result<(), Error> {
+    let modes = [
+        (layout.root().to_owned(), 0o750),
+        (layout.spool(), 0o770),
+        (layout.spool_tmp(), 0o770),
+        (layout.receipts(), 0o750),
+        (layout.quarantine(), 0o700),
+    ];
+    for (path, mode) in modes {
+        DirBuilder::new().recursive(true).mode(mode).create(&path).map_err(Error::io("create", &path))?;
+    }
+    Ok(())
+}

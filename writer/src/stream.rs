@@ -1,0 +1,273 @@
+//! One stream as the writer follows it: its segments in order, and the commands read and not yet applied.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use penholder_protocol::{Command, Epoch, Layout, SegmentName, Sequence, StoreId, StreamId, Submitted};
+
+use crate::batch::{Entry, Touches};
+use crate::segment::{Read, Segment, Trouble};
+use crate::watermark::Watermarks;
+use crate::{Error, quarantine};
+
+/// How long a frame that does not validate may still be half visible, while its owner lives.
+const SUSPICION_TIME: Duration = Duration::from_millis(10);
+
+/// What every stream is read against.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    pub(crate) layout: Layout,
+    pub(crate) store: StoreId,
+    pub(crate) epoch: Epoch,
+    /// Streams of this epoch and below that no database knows are restored old files.
+    pub(crate) floor: Epoch,
+    /// Names of the databases, in commit order.
+    pub(crate) databases: Vec<String>,
+    /// Bytes of decoded commands at which a stream waits for its next turn.
+    pub(crate) turn_bytes: usize,
+}
+
+/// A segment that is read to its end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Finished {
+    pub(crate) name: SegmentName,
+    /// Its last command; it may go once that has its outcome.
+    pub(crate) last: Sequence,
+}
+
+/// What reading a stream brought to light.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    pub(crate) finished: Vec<Finished>,
+    pub(crate) torn: u64,
+    pub(crate) quarantined: u64,
+}
+
+/// A stream that is being followed.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    id: StreamId,
+    /// Segments seen in the spool and not yet opened, by number.
+    waiting: BTreeMap<u32, SegmentName>,
+    current: Option<Segment>,
+    /// Number of the segment and sequence of the command that must come next; none before the first segment.
+    expected: Option<(u32, Sequence)>,
+    /// Read and not yet applied, in order.
+    pub(crate) queue: VecDeque<Entry>,
+    /// Bytes of the frames that `queue` came from.
+    pub(crate) queue_bytes: usize,
+    /// Polls in a row that brought nothing.
+    pub(crate) idle_polls: u32,
+    /// Nothing behind the queue will ever be applied.
+    pub(crate) stopped: bool,
+    suspicious_since: Option<Instant>,
+}
+
+impl Stream {
+    pub(crate) fn new(id: StreamId) -> Self {
+        Self {
+            id,
+            waiting: BTreeMap::new(),
+            current: None,
+            expected: None,
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            idle_polls: 0,
+            stopped: false,
+            suspicious_since: None,
+        }
+    }
+
+    /// Takes note of a segment in the spool; false if it cannot belong where its name says.
+    pub(crate) fn see(&mut self, name: SegmentName) -> bool {
+        if self.current.as_ref().is_some_and(|current| current.name == name) {
+            return true;
+        }
+        if self.stopped || self.expected.is_some_and(|(number, _)| name.number < number) {
+            return false;
+        }
+        *self.waiting.entry(name.number).or_insert(name) == name
+    }
+
+    /// Whether nothing of the stream is left to be read, applied or told; a stopped one is remembered.
+    pub(crate) fn is_over(&self) -> bool {
+        !self.stopped && self.current.is_none() && self.waiting.is_empty() && self.queue.is_empty()
+    }
+
+    /// Whether a frame that does not validate must be looked at again soon.
+    pub(crate) fn is_suspicious(&self) -> bool {
+        self.suspicious_since.is_some() && !self.stopped
+    }
+
+    /// Reads what is there, up to a turn's worth. With `look_for_owner`, learns whether the segment is complete.
+    pub(crate) fn poll(
+        &mut self,
+        rules: &Rules,
+        watermarks: &Watermarks,
+        scratch: &mut Vec<u8>,
+        findings: &mut Findings,
+        look_for_owner: bool,
+    ) -> Result<(), Error> {
+        let before = self.queue.len();
+        let polled = self.read_on(rules, watermarks, scratch, findings, look_for_owner);
+        self.idle_polls = if self.queue.len() > before { 0 } else { self.idle_polls.saturating_add(1) };
+        match polled {
+            Ok(()) | Err(Trouble::NotYet | Trouble::Nothing) => Ok(()),
+            Err(Trouble::Corrupt(reason)) => self.stop(rules, &reason, findings),
+            Err(Trouble::Environment(error)) => Err(error),
+        }
+    }
+
+    fn read_on(
+        &mut self,
+        rules: &Rules,
+        watermarks: &Watermarks,
+        scratch: &mut Vec<u8>,
+        findings: &mut Findings,
+        look_for_owner: bool,
+    ) -> Result<(), Trouble> {
+        while self.queue_bytes < rules.turn_bytes && !self.stopped {
+            if self.current.is_none() && !self.open_next(rules, watermarks)? {
+                return Ok(());
+            }
+            let Some(segment) = &mut self.current else { return Ok(()) };
+            // The next segment is there before the owner lets go of this one.
+            if look_for_owner || self.waiting.contains_key(&(segment.name.number + 1)) {
+                segment.look_for_owner();
+            }
+            let (id, epoch) = (self.id, segment.header.epoch);
+            let (queue, queue_bytes) = (&mut self.queue, &mut self.queue_bytes);
+            let read = segment.read(scratch, |submitted| {
+                *queue_bytes += submitted.bytes;
+                queue.extend(entries(submitted, id, epoch, rules, watermarks));
+                *queue_bytes < rules.turn_bytes
+            })?;
+            match read {
+                Read::Nothing => {
+                    self.suspicious_since = None;
+                    return Ok(());
+                }
+                Read::Suspicious(error) => {
+                    let since = *self.suspicious_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() < SUSPICION_TIME {
+                        return Ok(());
+                    }
+                    return Err(Trouble::Corrupt(error.to_string()));
+                }
+                Read::Finished { torn } => {
+                    findings.torn += u64::from(torn);
+                    let next = segment.next_sequence();
+                    findings.finished.push(Finished { name: segment.name, last: Sequence(next.0 - 1) });
+                    self.expected = Some((segment.name.number + 1, next));
+                    self.current = None;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the stream's next segment if it is there.
+    fn open_next(&mut self, rules: &Rules, watermarks: &Watermarks) -> Result<bool, Trouble> {
+        let Some((&number, &name)) = self.waiting.first_key_value() else { return Ok(false) };
+        let segment = match Segment::open(&rules.layout, name, rules.store) {
+            Err(Trouble::Nothing) => {
+                self.waiting.remove(&number);
+                remove_empty(rules, name);
+                return Err(Trouble::Nothing);
+            }
+            opened => opened?,
+        };
+        self.check_identity(&segment, rules, watermarks)?;
+        self.waiting.remove(&number);
+        self.current = Some(segment);
+        Ok(true)
+    }
+
+    fn check_identity(&self, segment: &Segment, rules: &Rules, watermarks: &Watermarks) -> Result<(), Trouble> {
+        let header = &segment.header;
+        if header.epoch > rules.epoch {
+            return Err(Trouble::Corrupt(format!("it is of epoch {}, which has not come yet", header.epoch)));
+        }
+        if header.epoch <= rules.floor && !watermarks.knows(self.id) {
+            if segment.is_just_made() {
+                // A client that took the old epoch; it sees the raised floor before it appends, and starts over.
+                return Err(Trouble::NotYet);
+            }
+            let reason = format!(
+                "no database knows its stream, and epoch {} is long past: a file restored from a backup",
+                header.epoch
+            );
+            return Err(Trouble::Corrupt(reason));
+        }
+        match self.expected {
+            Some((number, first)) if (number, first) != (header.number, header.first_sequence) => {
+                Err(Trouble::Corrupt(format!(
+                    "a gap: segment {number} starting with command {first} was expected, this is segment {} starting \
+                     with command {}",
+                    header.number, header.first_sequence
+                )))
+            }
+            None if header.first_sequence > watermarks.highest(self.id).next() => Err(Trouble::Corrupt(format!(
+                "a gap: it starts with command {}, and command {} is the last that any database has",
+                header.first_sequence,
+                watermarks.highest(self.id)
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Stops this stream only: what was read is applied, nothing behind it ever.
+    fn stop(&mut self, rules: &Rules, reason: &str, findings: &mut Findings) -> Result<(), Error> {
+        self.stopped = true;
+        let current = self.current.take().map(|segment| segment.name);
+        for name in current.into_iter().chain(std::mem::take(&mut self.waiting).into_values()) {
+            quarantine::set_aside(&rules.layout, name, reason)?;
+            findings.quarantined += 1;
+        }
+        Ok(())
+    }
+}
+
+/// A segment whose creator died before it wrote a byte; nothing was promised.
+fn remove_empty(rules: &Rules, name: SegmentName) {
+    if let Err(error) = std::fs::remove_file(rules.layout.segment(name))
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        log::warn!("cannot remove the empty segment {name}: {error}");
+    }
+}
+
+fn entries(
+    submitted: Submitted,
+    stream: StreamId,
+    epoch: Epoch,
+    rules: &Rules,
+    watermarks: &Watermarks,
+) -> impl Iterator<Item = Entry> {
+    let highest = watermarks.highest(stream);
+    let (wants_results, submitted_ns) = (submitted.results, submitted.submitted_ns);
+    let share = submitted.bytes / submitted.commands.len().max(1);
+    (submitted.first_sequence.0..).zip(submitted.commands).map(move |(sequence, mut command)| {
+        let sequence = Sequence(sequence);
+        let named = Touches::of(&command, rules.databases.iter().map(String::as_str));
+        let mut touches = named;
+        let mut is_done = false;
+        if sequence <= highest {
+            let pending = watermarks.pending(stream, sequence, named);
+            is_done = pending.is_empty();
+            if !is_done && pending != named {
+                log::warn!("command {sequence} of stream {stream} is in one database only: a rollback was accepted");
+                let is_pending = |name: &str| Touches::index_of(name, &rules.databases).is_some_and(|i| pending.contains(i));
+                command.statements.retain(|statement| is_pending(&statement.text.database));
+                touches = pending;
+            }
+        }
+        let bytes = share + sql_bytes(&command);
+        Entry { stream, epoch, sequence, command, touches, is_done, wants_results, submitted_ns, bytes }
+    })
+}
+
+/// Bytes of SQL that a command takes where it is stored with its texts.
+fn sql_bytes(command: &Command) -> usize {
+    command.statements.iter().map(|statement| statement.text.sql.len()).sum()
+}
