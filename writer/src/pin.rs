@@ -1,0 +1,109 @@
+//! Who keeps the WAL from being reset: the processes that hold a read lock on its index.
+
+use std::path::Path;
+
+/// The bytes of a `-shm` file that `SQLite`'s readers lock, one per read mark.
+#[cfg(target_os = "linux")]
+const READ_LOCKS: std::ops::RangeInclusive<u64> = 123..=127;
+
+/// Process ids of the readers of a database, our own left out; empty where the system does not tell.
+///
+/// Only a hint for people: readers in other containers do not show, and ids are reused.
+#[cfg(target_os = "linux")]
+pub(crate) fn readers_of(database: &Path) -> Vec<u32> {
+    use std::os::unix::fs::MetadataExt;
+    let mut index = database.as_os_str().to_owned();
+    index.push("-shm");
+    // By path, never through a descriptor: closing one would cancel SQLite's own locks.
+    let (Ok(metadata), Ok(locks)) =
+        (std::fs::metadata(Path::new(&index)), std::fs::read_to_string("/proc/locks"))
+    else {
+        return Vec::new();
+    };
+    let mut readers = holders(&locks, metadata.ino());
+    readers.retain(|&pid| pid != std::process::id());
+    readers
+}
+
+/// Other systems do not list their locks.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn readers_of(_database: &Path) -> Vec<u32> {
+    Vec::new()
+}
+
+/// The processes that hold a POSIX read lock on the read marks of the file with this inode, according to the text of
+/// `/proc/locks`. The device is not compared: some file systems show another one there than `stat` does.
+#[cfg(target_os = "linux")]
+fn holders(locks: &str, inode: u64) -> Vec<u32> {
+    let mut pids: Vec<u32> = locks.lines().filter_map(|line| holder(line, inode)).collect();
+    pids.sort_unstable();
+    pids.dedup();
+    pids
+}
+
+/// `1: POSIX  ADVISORY  READ 4711 08:01:1234 123 123`; a `->` after the number is somebody who still waits.
+#[cfg(target_os = "linux")]
+fn holder(line: &str, inode: u64) -> Option<u32> {
+    let mut fields = line.split_ascii_whitespace().skip(1);
+    if fields.next()? != "POSIX" || fields.nth(1)? != "READ" {
+        return None;
+    }
+    // 0 is a process of another container.
+    let pid = fields.next()?.parse().ok().filter(|&pid| pid != 0)?;
+    let file = fields.next()?.rsplit(':').next()?;
+    let first: u64 = fields.next()?.parse().ok()?;
+    let last = match fields.next()? {
+        "EOF" => u64::MAX,
+        last => last.parse().ok()?,
+    };
+    let ours = file.parse() == Ok(inode);
+    (ours && first <= *READ_LOCKS.end() && last >= *READ_LOCKS.start()).then_some(pid)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+#[allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
+mod tests {
+    use super::*;
+
+    const LOCKS: &str = "\
+1: POSIX  ADVISORY  WRITE 10 08:01:77 120 120
+2: POSIX  ADVISORY  READ 30 08:01:77 124 124
+3: POSIX  ADVISORY  READ 20 00:2c:77 123 127
+3: -> POSIX  ADVISORY  READ 40 08:01:77 124 124
+4: POSIX  ADVISORY  READ 50 08:01:77 128 128
+5: POSIX  ADVISORY  READ 60 08:01:78 124 124
+6: FLOCK  ADVISORY  WRITE 70 08:01:77 0 EOF
+7: OFDLCK ADVISORY  READ -1 08:01:77 124 124
+8: POSIX  ADVISORY  READ 0 08:01:77 124 124
+9: POSIX  ADVISORY  READ 80 08:01:77 0 EOF
+10: POSIX  ADVISORY  READ 20 08:01:77 125 125
+11: POSIX  ADVISORY  WRITE 90 08:01:77 124 124
+12: POSIX
+";
+
+    #[test]
+    fn only_readers_that_hold_a_read_mark_of_this_file_are_named() {
+        assert_eq!(holders(LOCKS, 77), [20, 30, 80]);
+        assert_eq!(holders(LOCKS, 79), [0; 0]);
+        assert_eq!(holders("", 77), [0; 0]);
+    }
+
+    #[test]
+    fn a_database_without_an_index_has_no_readers() {
+        assert_eq!(readers_of(Path::new("/nowhere/activity.db")), [0; 0]);
+    }
+
+    #[test]
+    fn our_own_read_transaction_is_left_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        let connection = rusqlite::Connection::open(&path).unwrap();
+        connection
+            .execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t(a); BEGIN; SELECT * FROM t")
+            .unwrap();
+        assert_eq!(readers_of(&path), [0; 0]);
+        let inode = std::os::unix::fs::MetadataExt::ino(&path.with_file_name("a.db-shm").metadata().unwrap());
+        let locks = std::fs::read_to_string("/proc/locks").unwrap();
+        assert_eq!(holders(&locks, inode), [std::process::id()]);
+    }
+}
