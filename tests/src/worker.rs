@@ -1,0 +1,145 @@
+//! A client process of the ledger: submits its plan in every way there is, and logs what it was promised.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use penholder_client::{Client, ClientError, Durability, Ticket};
+use penholder_protocol::Command;
+
+use crate::promises::Log;
+use crate::{Mix, Plan, Random};
+
+/// What a client process is told.
+#[derive(Clone, Debug)]
+pub struct Work {
+    /// The store.
+    pub store: PathBuf,
+    /// Where the logs are.
+    pub logs: PathBuf,
+    /// Number of the client; never used twice in a store.
+    pub client: u64,
+    /// What it submits.
+    pub mix: Mix,
+    /// How many commands; it stops earlier once the stop file is there.
+    pub commands: u64,
+    /// Longest time without any progress before it gives up.
+    pub patience: Duration,
+}
+
+/// Tells every client whose logs are in this directory to come to its end.
+pub const STOP_FILE: &str = "stop";
+
+/// Most commands in flight.
+const WINDOW: usize = 256;
+
+/// Submits, waits, logs; returns once every command has its outcome.
+pub fn run(work: &Work) {
+    let client = Client::connect(&work.store).unwrap();
+    let log = Log::create(&work.logs, work.client, work.mix, client.stream());
+    let mut worker = Worker {
+        plan: Plan::new(work.client, work.mix),
+        random: Random::new(work.client),
+        next: 1,
+        waiting: VecDeque::new(),
+        patience: work.patience,
+        client,
+        log,
+    };
+    while worker.next <= work.commands && !work.logs.join(STOP_FILE).exists() {
+        worker.step(work.commands);
+    }
+    worker.settle(0);
+    worker.log.done();
+}
+
+struct Worker {
+    plan: Plan,
+    random: Random,
+    /// Number of the next command.
+    next: u64,
+    /// Submitted, and not yet waited for.
+    waiting: VecDeque<(u64, Ticket)>,
+    patience: Duration,
+    client: Client,
+    log: Log,
+}
+
+impl Worker {
+    fn step(&mut self, commands: u64) {
+        match self.random.below(10) {
+            0..4 => self.submit(1, Durability::Queued),
+            4 => self.submit(1, Durability::Durable),
+            5 | 6 => {
+                let count = (2 + self.random.below(40)).min(commands + 1 - self.next);
+                self.submit(count, Durability::Queued);
+            }
+            7 => self.execute(),
+            8 => self.settle(self.waiting.len() / 2),
+            _ => {
+                self.submit(1, Durability::Queued);
+                self.settle(0);
+            }
+        }
+        if self.waiting.len() > WINDOW {
+            self.settle(WINDOW / 2);
+        }
+    }
+
+    fn submit(&mut self, count: u64, durability: Durability) {
+        let sequences = self.next..=self.next + count - 1;
+        let commands: Vec<Command> = sequences.clone().map(|sequence| self.plan.command(sequence)).collect();
+        self.log.submitting(&sequences);
+        let begun = Instant::now();
+        let tickets: Vec<Ticket> = loop {
+            let result = match commands.as_slice() {
+                [command] => self.client.submit(command.clone(), durability).map(|ticket| vec![ticket]),
+                many => self.client.submit_batch(many, durability).map(|tickets| tickets.iter().collect()),
+            };
+            match result {
+                Ok(tickets) => break tickets,
+                // Nothing was written: the next try is not a second submit.
+                Err(ClientError::Full { .. }) if begun.elapsed() < self.patience => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(error) => panic!("client {:?}: submit: {error}", self.plan),
+            }
+        };
+        self.log.promised(&sequences);
+        assert_eq!(tickets.len() as u64, count, "one ticket per command");
+        self.waiting.extend(sequences.zip(tickets));
+        self.next += count;
+    }
+
+    /// One command, applied; everything before it must then have its outcome too.
+    fn execute(&mut self) {
+        let sequence = self.next;
+        self.log.submitting(&(sequence..=sequence));
+        match self.client.execute(self.plan.command(sequence)) {
+            Ok(outcome) => self.log.outcome(sequence, &outcome),
+            // It stays queued, so its number is taken; what became of it shows in the databases.
+            Err(ClientError::Timeout { .. }) => {}
+            Err(error) => panic!("client {:?}: execute: {error}", self.plan),
+        }
+        self.log.promised(&(sequence..=sequence));
+        self.next += 1;
+    }
+
+    /// Waits until at most `left` commands are without an outcome.
+    fn settle(&mut self, left: usize) {
+        while self.waiting.len() > left
+            && let Some((sequence, ticket)) = self.waiting.pop_front()
+        {
+            let begun = Instant::now();
+            let outcome = loop {
+                match self.client.wait(ticket, Duration::from_secs(1)) {
+                    Ok(outcome) => break outcome,
+                    Err(ClientError::Timeout { .. }) if begun.elapsed() < self.patience => {}
+                    Err(error) => panic!("client {:?}: wait for {sequence}: {error}", self.plan),
+                }
+            };
+            self.log.outcome(sequence, &outcome);
+        }
+    }
+
+}

@@ -1,0 +1,236 @@
+//! Every limit holds, says its name, and hurts nobody else.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first thing that goes wrong"
+)]
+
+use std::time::{Duration, Instant};
+
+use penholder_client::{Client, ClientConfig, ClientError, Durability, WhenFull};
+use penholder_protocol::{Code, Command, Outcome, Statement, Value, limits};
+use penholder_tests::{Plan, Mix, SealedSegment, Store};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn insert(sequence: i64) -> Command {
+    let sql = "INSERT INTO ledger (client, sequence, nonce, bump) VALUES (7, ?1, 0, 1)";
+    Statement::new("activity", sql).bind(sequence).into()
+}
+
+fn applied(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Applied(_))
+}
+
+#[test]
+fn a_command_at_a_limit_works_and_one_above_it_is_refused_by_name() {
+    let store = Store::started();
+    let mut client = store.client();
+    let text = |bytes: usize| {
+        let sql = "UPDATE counter SET count = count WHERE id = 0 --";
+        Statement::new("activity", format!("{sql}{}", "x".repeat(bytes - sql.len())))
+    };
+    let statements = |count: usize| Command {
+        statements: vec![insert(1).statements.remove(0); count],
+        ..Command::default()
+    };
+    let params = |count: usize| {
+        let marks = vec!["?"; count].join(",");
+        let mut statement =
+            Statement::new("activity", format!("UPDATE counter SET count = count WHERE id IN ({marks})"));
+        statement.params = vec![Value::Integer(0); count];
+        Command::from(statement)
+    };
+    let blob = |bytes: usize| {
+        let sql = "UPDATE counter SET count = count WHERE id = length(?1)";
+        Command::from(Statement::new("activity", sql).bind(vec![7_u8; bytes]))
+    };
+    let cases: [(&str, Command, Command); 4] = [
+        ("SQL text", text(limits::SQL_BYTES_MAX).into(), text(limits::SQL_BYTES_MAX + 1).into()),
+        (
+            "statements",
+            statements(limits::COMMAND_STATEMENTS_MAX),
+            statements(limits::COMMAND_STATEMENTS_MAX + 1),
+        ),
+        ("parameters", params(limits::STATEMENT_PARAMS_MAX), params(limits::STATEMENT_PARAMS_MAX + 1)),
+        ("frame", blob(limits::FRAME_BYTES_MAX - 1024), blob(limits::FRAME_BYTES_MAX + 1)),
+    ];
+    for (name, fits, exceeds) in cases {
+        let ticket = client.submit(fits, Durability::Queued).unwrap();
+        let outcome = client.wait(ticket, PATIENCE).unwrap();
+        assert!(applied(&outcome), "{name}: {outcome:?}");
+        let error = client.submit(exceeds, Durability::Queued).unwrap_err();
+        assert!(matches!(error, ClientError::Encode(_)), "{name}: {error:?}");
+        assert!(!error.to_string().is_empty() && !error.is_retryable(), "{name}: {error}");
+        let outcome = client.execute(insert(2)).unwrap();
+        assert!(applied(&outcome), "{name}: the client goes on: {outcome:?}");
+    }
+}
+
+#[test]
+fn results_are_cut_at_the_limit_and_say_so() {
+    let store = Store::started();
+    let mut client = store.client();
+    let sql = "INSERT INTO ledger (client, sequence, nonce) \
+               WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) \
+               SELECT 8, i, i FROM n RETURNING sequence, 'some text to make the row longer'";
+    let outcome = client.execute(Statement::new("activity", sql)).unwrap();
+    let Outcome::Applied(done) = outcome else { panic!("{outcome:?}") };
+    let result = done.results.unwrap().remove(0);
+    assert!(result.rows_truncated && result.changes == 5000, "{} rows", result.rows.len());
+    assert!((100..5000).contains(&result.rows.len()), "{} rows", result.rows.len());
+    assert_eq!(result.rows[0][0], Value::Integer(1));
+    assert_eq!(store.number("activity", "SELECT count(*) FROM ledger"), 5000);
+}
+
+#[test]
+fn the_quota_of_a_stream_fails_or_blocks_by_choice() {
+    let mut store = Store::new();
+    store.settings("[space]\nquota_stream_bytes = 1048576\n");
+    store.start();
+    assert!(store.stop().success());
+    let mut failing = store.client();
+    let blob = || -> Command {
+        let sql = "INSERT INTO ledger (client, sequence, nonce) VALUES (7, length(?1), 0)";
+        Statement::new("activity", sql).bind(vec![1_u8; 100_000]).into()
+    };
+    let mut accepted = 0;
+    let error = loop {
+        match failing.submit(blob(), Durability::Queued) {
+            Ok(_) => accepted += 1,
+            Err(error) => break error,
+        }
+        assert!(accepted < 100, "the quota does not hold");
+    };
+    assert!(matches!(error, ClientError::Full { writer_running: false, .. }), "{error:?}");
+    assert!(error.is_retryable() && accepted >= 5, "{accepted}: {error}");
+    let when_full = WhenFull::Block(Duration::from_millis(200));
+    let mut blocking = Client::open(ClientConfig { when_full, ..ClientConfig::new(store.path()) }).unwrap();
+    let begun = Instant::now();
+    let error = loop {
+        if let Err(error) = blocking.submit(blob(), Durability::Queued) {
+            break error;
+        }
+    };
+    assert!(matches!(error, ClientError::Full { .. }), "{error:?}");
+    assert!(begun.elapsed() >= Duration::from_millis(200), "it waited first");
+    store.start();
+    let when_full = WhenFull::Block(PATIENCE);
+    let mut patient = Client::open(ClientConfig { when_full, ..ClientConfig::new(store.path()) }).unwrap();
+    let mut last = None;
+    for _ in 0..60 {
+        last = Some(patient.submit(blob(), Durability::Queued).unwrap());
+    }
+    assert!(applied(&patient.wait(last.unwrap(), PATIENCE).unwrap()));
+    assert!(failing.submit(blob(), Durability::Queued).is_ok(), "room came back");
+}
+
+#[test]
+fn a_floor_of_free_space_is_told_with_both_numbers() {
+    let mut store = Store::new();
+    store.settings("[space]\nfree_bytes_min = 1125899906842624\n");
+    store.start();
+    let error = store.client().submit(insert(1), Durability::Queued).unwrap_err();
+    assert!(matches!(error, ClientError::NoSpace { .. }), "{error:?}");
+    assert!(error.to_string().contains("1125899906842624") && error.is_retryable(), "{error}");
+}
+
+#[test]
+fn a_stream_longer_than_a_segment_goes_on_in_the_next() {
+    let store = Store::started();
+    let mut client = store.client();
+    let blob = |sequence: i64| -> Command {
+        let sql = "INSERT INTO ledger (client, sequence, nonce) VALUES (7, ?1, length(?2))";
+        Statement::new("activity", sql).bind(sequence).bind(vec![1_u8; 500_000]).into()
+    };
+    let mut last = None;
+    for sequence in 1..=60 {
+        last = Some(client.submit(blob(sequence), Durability::Queued).unwrap());
+    }
+    assert!(applied(&client.wait(last.unwrap(), PATIENCE).unwrap()));
+    let sql = "SELECT count(*) FROM ledger WHERE nonce = 500000 AND sequence = id";
+    assert_eq!(store.number("activity", sql), 60);
+    store.wait_until("only the last segment", |store| store.segments().len() == 1);
+    assert!(!store.segments()[0].contains("-00000001."), "{:?}", store.segments());
+}
+
+#[test]
+fn thousands_of_different_texts_pass_the_dictionary() {
+    let store = Store::started();
+    let mut client = store.client();
+    let commands: Vec<Command> = (0..10_000)
+        .map(|n| Statement::new("activity", format!("UPDATE counter SET count = count + 1 WHERE id = 1 AND {n} = {n}")))
+        .map(Command::from)
+        .collect();
+    let mut last = None;
+    for some in commands.chunks(500) {
+        last = client.submit_batch(some, Durability::Queued).unwrap().last();
+    }
+    assert!(applied(&client.wait(last.unwrap(), PATIENCE).unwrap()));
+    assert_eq!(store.number("activity", "SELECT count FROM counter WHERE id = 1"), 10_000);
+}
+
+#[test]
+fn one_batch_may_be_as_large_as_a_submit() {
+    let store = Store::started();
+    let mut client = store.client();
+    let commands: Vec<Command> = (1..=70_000).map(insert).collect();
+    let tickets = client.submit_batch(&commands, Durability::Queued).unwrap();
+    assert_eq!(tickets.len(), 70_000);
+    assert!(applied(&client.wait(tickets.last().unwrap(), PATIENCE).unwrap()));
+    assert_eq!(store.number("activity", "SELECT count(*) FROM ledger WHERE id = sequence"), 70_000);
+}
+
+#[test]
+fn an_empty_command_and_an_empty_batch_are_told_apart() {
+    let store = Store::started();
+    let mut client = store.client();
+    assert!(matches!(client.submit(Command::new(), Durability::Queued), Err(ClientError::Encode(_))));
+    let none = client.submit_batch(&[], Durability::Queued).unwrap();
+    assert!(none.is_empty() && none.last().is_none());
+    assert!(applied(&client.execute(insert(1)).unwrap()));
+}
+
+#[test]
+fn one_client_that_floods_does_not_starve_another() {
+    let mut store = Store::started();
+    let flood = store.start_worker(Mix::Activity, u64::MAX);
+    let mut bulk = store.client();
+    let commands: Vec<Command> = (1..=60_000).map(insert).collect();
+    let last = bulk.submit_batch(&commands, Durability::Queued).unwrap().last().unwrap();
+    let mut polite = store.client();
+    let mut worst = Duration::ZERO;
+    for sequence in 1..=50 {
+        let begun = Instant::now();
+        assert!(applied(&polite.execute(insert(sequence)).unwrap()));
+        worst = worst.max(begun.elapsed());
+    }
+    let flood_left = !applied(&bulk.wait(last, Duration::ZERO).unwrap_or(Outcome::Rejected(unfinished())));
+    println!("worst latency beside a flood {worst:?}; flood still running: {flood_left}");
+    assert!(worst < Duration::from_secs(1), "{worst:?}");
+    assert!(applied(&bulk.wait(last, PATIENCE * 2).unwrap()));
+    store.tell_workers_to_stop();
+    flood.finish();
+}
+
+fn unfinished() -> penholder_protocol::Rejection {
+    penholder_protocol::Rejection { code: Code::Limit, message: String::new(), statement: None }
+}
+
+#[test]
+fn a_frame_with_an_impossible_length_is_damage_and_allocates_nothing() {
+    let store = Store::started();
+    for length in [1_u32, 31, u32::try_from(limits::FRAME_BYTES_MAX).unwrap() + 1, u32::MAX] {
+        let plan = Plan::new(1, Mix::Activity);
+        let segment = SealedSegment::new(&store.path()).frame([plan.command(1)]);
+        let mut bytes = segment.bytes();
+        bytes[128..132].copy_from_slice(&length.to_le_bytes());
+        segment.drop_bytes(&store.path(), &bytes);
+    }
+    store.wait_until("an empty spool", |store| store.segments().is_empty());
+    assert_eq!(store.number("activity", "SELECT count(*) FROM ledger"), 0);
+    assert_eq!(store.quarantined().len(), 4, "{:?}", store.quarantined());
+    assert!(applied(&store.client().execute(insert(1)).unwrap()));
+}

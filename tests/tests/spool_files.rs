@@ -1,0 +1,408 @@
+//! Whatever lies in the spool that is not a good segment: ignored or quarantined, and nobody else notices.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first thing that goes wrong"
+)]
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use penholder_protocol::{Command, Outcome, SegmentHeader, SegmentName, Statement, StreamId};
+use penholder_tests::{Mix, Plan, SealedSegment, Store};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+fn insert(sequence: i64) -> Command {
+    let sql = "INSERT INTO ledger (client, sequence, nonce, bump) VALUES (7, ?1, 0, 1)";
+    Statement::new("activity", sql).bind(sequence).into()
+}
+
+fn rows(store: &Store) -> i64 {
+    store.number("activity", "SELECT count(*) FROM ledger")
+}
+
+/// A name that the writer must look at.
+fn some_name() -> String {
+    format!("{}-00000001.seg", StreamId::random().unwrap())
+}
+
+fn small_segment(store: &Store, client: u64) -> SealedSegment {
+    let plan = Plan::new(client, Mix::Activity);
+    SealedSegment::new(&store.path()).frame([plan.command(1)]).frame([plan.command(2), plan.command(3)])
+}
+
+/// A new client is served at once, while whatever was put into the spool lies there.
+fn bystander_is_served(store: &Store) {
+    let before = rows(store);
+    let begun = Instant::now();
+    let outcome = store.client().execute(insert(1)).unwrap();
+    assert!(matches!(outcome, Outcome::Applied(_)), "{outcome:?}");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert_eq!(rows(store), before + 1);
+}
+
+/// Puts something into the spool of a running writer, and once more before a writer starts.
+fn is_harmless(what: &str, put: impl Fn(&Store, &Path)) {
+    let mut store = Store::started();
+    put(&store, &store.layout().spool());
+    bystander_is_served(&store);
+    std::thread::sleep(Duration::from_millis(1200));
+    bystander_is_served(&store);
+    assert!(store.stop().success(), "{what}");
+    put(&store, &store.layout().spool());
+    store.start();
+    bystander_is_served(&store);
+    assert_eq!(rows(&store), 3, "{what}");
+    assert!(store.stop().success(), "{what}");
+    assert!(store.once().success(), "{what}");
+}
+
+#[test]
+fn a_fifo_does_not_hang_the_writer() {
+    is_harmless("fifo", |_, spool| {
+        mknodat(CWD, spool.join(some_name()), FileType::Fifo, Mode::from_raw_mode(0o666), 0).unwrap();
+    });
+}
+
+#[test]
+fn a_symbolic_link_is_not_followed() {
+    is_harmless("symlink", |store, spool| {
+        let plan = Plan::new(1, Mix::Activity);
+        let segment = SealedSegment::new(&store.path()).frame([plan.command(1)]);
+        let outside = store.scratch().join(format!("outside-{}", segment.name()));
+        std::fs::write(&outside, segment.bytes()).unwrap();
+        std::os::unix::fs::symlink(&outside, spool.join(segment.name().to_string())).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", spool.join(some_name())).unwrap();
+        std::os::unix::fs::symlink(store.layout().database("activity"), spool.join(some_name())).unwrap();
+        std::os::unix::fs::symlink("nowhere", spool.join(some_name())).unwrap();
+    });
+}
+
+#[test]
+fn a_hard_link_is_not_taken_for_a_segment_and_its_other_name_stays() {
+    is_harmless("hard link", |store, spool| {
+        let plan = Plan::new(1, Mix::Activity);
+        let segment = SealedSegment::new(&store.path()).frame([plan.command(1)]);
+        let outside = store.scratch().join(format!("linked-{}", segment.name()));
+        std::fs::write(&outside, segment.bytes()).unwrap();
+        std::fs::hard_link(&outside, spool.join(segment.name().to_string())).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(std::fs::read(&outside).unwrap(), segment.bytes(), "a foreign file was touched");
+    });
+}
+
+#[test]
+fn a_directory_under_a_segments_name_is_harmless() {
+    is_harmless("directory", |_, spool| {
+        let directory = spool.join(some_name());
+        std::fs::create_dir(&directory).unwrap();
+        std::fs::write(directory.join("content"), "something").unwrap();
+    });
+}
+
+#[test]
+fn a_socket_under_a_segments_name_is_harmless() {
+    is_harmless("socket", |_, spool| {
+        drop(std::os::unix::net::UnixListener::bind(spool.join(some_name())).unwrap());
+    });
+}
+
+#[test]
+fn a_device_under_a_segments_name_is_harmless() {
+    let probe = tempfile::tempdir().unwrap();
+    let zero = rustix::fs::makedev(1, 5);
+    let make = |path: PathBuf| mknodat(CWD, path, FileType::CharacterDevice, Mode::from_raw_mode(0o666), zero);
+    if let Err(error) = make(probe.path().join("zero")) {
+        println!("SKIPPED: making a device is not permitted here: {error}");
+        return;
+    }
+    is_harmless("device", |_, spool| make(spool.join(some_name())).unwrap());
+}
+
+#[test]
+fn a_file_without_any_permission_is_harmless() {
+    is_harmless("mode 000", |store, _| {
+        let path = small_segment(store, 0).drop_bytes(&store.path(), b"secret");
+        // The writer may have taken it away by now.
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0)).ok();
+    });
+}
+
+#[test]
+fn a_sparse_terabyte_is_refused_without_being_read() {
+    is_harmless("sparse", |store, spool| {
+        let whole = std::fs::File::create(spool.join(some_name())).unwrap();
+        whole.set_len(1 << 40).unwrap();
+        let header = SealedSegment::new(&store.path());
+        let path = header.drop_into(&store.path());
+        if let Ok(file) = std::fs::OpenOptions::new().write(true).open(path) {
+            file.set_len(1 << 40).unwrap();
+        }
+    });
+}
+
+#[test]
+fn odd_names_are_ignored() {
+    let mut store = Store::started();
+    let id = StreamId::random().unwrap().to_string();
+    let long = "x".repeat(255);
+    let names: [&[u8]; 14] = [
+        b"\xff\xfe\x80",
+        b"line\nbreak.seg",
+        b"\x1b[31mred.seg",
+        b".hidden",
+        b"README",
+        b"core",
+        long.as_bytes(),
+        b"00000000000000000000000000000000-00000001.seg.tmp",
+        &[id.as_bytes(), b"-1.seg"].concat(),
+        &[id.as_bytes(), b"-00000000.seg"].concat(),
+        &[id.as_bytes(), b"-0000000G.seg"].concat(),
+        &[id.as_bytes(), b"-00000001.SEG"].concat(),
+        &[id.to_uppercase().as_bytes(), b"-00000001.seg"].concat(),
+        &[id.as_bytes(), b"-000000001.live"].concat(),
+    ];
+    let content = small_segment(&store, 1).bytes();
+    for name in names {
+        std::fs::write(store.layout().spool().join(OsStr::from_bytes(name)), &content).unwrap();
+    }
+    bystander_is_served(&store);
+    std::thread::sleep(Duration::from_millis(1200));
+    assert!(store.stop().success());
+    assert!(store.once().success());
+    for name in names {
+        let path = store.layout().spool().join(OsStr::from_bytes(name));
+        // The upper-case twin of an all-digits id would be a real name.
+        let is_segment = std::str::from_utf8(name).ok().and_then(SegmentName::parse).is_some();
+        assert!(is_segment || path.exists(), "{path:?} was taken for a segment");
+    }
+    assert_eq!(rows(&store), 1);
+}
+
+#[test]
+fn garbage_is_quarantined_with_a_reason() {
+    let store = Store::started();
+    let samples: [Vec<u8>; 6] = [
+        b"hello".to_vec(),
+        vec![0xff; 4096],
+        (0..100_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect(),
+        small_segment(&store, 1).bytes()[..60].to_vec(),
+        [small_segment(&store, 2).bytes(), b"tail that is no frame, and longer than a frame's header".to_vec()].concat(),
+        std::fs::read(store.layout().control()).unwrap(),
+    ];
+    let mut names = Vec::new();
+    for sample in &samples {
+        let segment = SealedSegment::new(&store.path());
+        segment.drop_bytes(&store.path(), sample);
+        names.push(segment.name().to_string());
+    }
+    store.wait_until("an empty spool", |store| store.segments().is_empty());
+    bystander_is_served(&store);
+    assert_eq!(store.quarantined().len(), samples.len(), "{:?}", store.quarantined());
+    for (name, sample) in names.iter().zip(&samples) {
+        let kept = std::fs::read(store.layout().quarantine().join(name)).unwrap();
+        assert!(kept == *sample, "the original bytes are kept: {name}");
+        let reason = std::fs::read_to_string(store.layout().quarantine().join(format!("{name}.reason"))).unwrap();
+        assert!(reason.len() > 10, "{name}: {reason}");
+    }
+}
+
+#[test]
+fn an_unknown_version_or_flag_is_quarantined_and_says_so() {
+    let store = Store::started();
+    for (at, value) in [(8, 2_u8), (12, 1)] {
+        let segment = small_segment(&store, 1);
+        let mut bytes = segment.bytes();
+        bytes[at] = value;
+        let crc = crc32(&bytes[..124]);
+        bytes[124..128].copy_from_slice(&crc.to_le_bytes());
+        segment.drop_bytes(&store.path(), &bytes);
+        store.wait_until("an empty spool", |store| store.segments().is_empty());
+        let reason = store.layout().quarantine().join(format!("{}.reason", segment.name()));
+        let reason = std::fs::read_to_string(reason).unwrap();
+        assert!(reason.contains("newer Penholder"), "{reason}");
+    }
+    bystander_is_served(&store);
+    assert_eq!(rows(&store), 1);
+}
+
+/// CRC-32 (IEEE), bit by bit: a second opinion on the one in the protocol.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0_u32, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 })
+    })
+}
+
+#[test]
+fn an_empty_or_zeroed_segment_is_nothing() {
+    let store = Store::started();
+    for content in [Vec::new(), vec![0; 128], vec![0; 10_000]] {
+        SealedSegment::new(&store.path()).drop_bytes(&store.path(), &content);
+    }
+    store.wait_until("an empty spool", |store| store.segments().is_empty());
+    bystander_is_served(&store);
+}
+
+/// How many of a small segment's three commands are in the ledger; anything but a prefix stops the test.
+fn prefix_applied(store: &Store, client: u64) -> usize {
+    let database = store.database("activity");
+    let mut statement =
+        database.prepare("SELECT sequence, nonce FROM ledger WHERE client = ?1 ORDER BY id").unwrap();
+    let found: Vec<(u64, i64)> =
+        statement.query_map([client], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect();
+    let plan = Plan::new(client, Mix::Activity);
+    let expected: Vec<(u64, i64)> = (1..=3).map(|sequence| (sequence, plan.nonce(sequence))).collect();
+    assert_eq!(found, expected[..found.len()], "client {client}: not a prefix of what was submitted");
+    found.len()
+}
+
+#[test]
+fn a_segment_cut_at_any_length_gives_a_prefix() {
+    let store = Store::started();
+    let whole = small_segment(&store, 1).bytes().len();
+    let first_frame = SealedSegment::new(&store.path()).frame([Plan::new(1, Mix::Activity).command(1)]).bytes().len();
+    let mut clients = Vec::new();
+    for length in 0..=whole {
+        let client = 1000 + length as u64;
+        let segment = small_segment(&store, client);
+        let bytes = segment.bytes();
+        segment.drop_bytes(&store.path(), &bytes[..length.min(bytes.len())]);
+        clients.push((length, client));
+    }
+    store.wait_until("an empty spool", |store| store.segments().is_empty());
+    bystander_is_served(&store);
+    for (length, client) in clients {
+        // Plans differ a little in length: only the far ends are certain.
+        let applied = prefix_applied(&store, client);
+        assert!(length + 100 > first_frame || applied == 0, "cut to {length}: {applied} applied");
+        assert!(length != whole || applied >= 1, "cut to {length}: {applied} applied");
+    }
+    assert_eq!(store.number("activity", "SELECT count(*) - 1 FROM ledger"), counted(&store) - 1);
+}
+
+fn counted(store: &Store) -> i64 {
+    store.number("activity", "SELECT count FROM counter WHERE id = 0")
+}
+
+#[test]
+fn a_flipped_bit_anywhere_gives_a_prefix_or_a_quarantine() {
+    let store = Store::started();
+    let length = small_segment(&store, 1).bytes().len();
+    for at in 0..length {
+        let client = 5000 + at as u64;
+        let segment = small_segment(&store, client);
+        let mut bytes = segment.bytes();
+        let Some(byte) = bytes.get_mut(at) else { continue };
+        *byte ^= 1 << (at % 8);
+        segment.drop_bytes(&store.path(), &bytes);
+    }
+    store.wait_until("an empty spool", |store| store.segments().is_empty());
+    bystander_is_served(&store);
+    let mut complete = 0;
+    for at in 0..length {
+        complete += usize::from(prefix_applied(&store, 5000 + at as u64) == 3);
+    }
+    // Bytes that nothing reads may be flipped unseen only where a checksum does not reach: nowhere.
+    assert_eq!(complete, 0, "{complete} damaged segments passed for good ones");
+    assert_eq!(rows(&store), counted(&store));
+}
+
+#[test]
+fn doubled_swapped_and_spliced_frames_are_never_applied() {
+    let store = Store::started();
+    let frames = |client: u64| {
+        let plan = Plan::new(client, Mix::Activity);
+        let one = SealedSegment::new(&store.path()).frame([plan.command(1)]);
+        let two = one.clone().frame([plan.command(2)]);
+        let three = two.clone().frame([plan.command(3)]);
+        let (a, b) = (one.bytes().len(), two.bytes().len());
+        let bytes = three.bytes();
+        (three, bytes[..a].to_vec(), bytes[a..b].to_vec(), bytes[b..].to_vec())
+    };
+    let (segment, one, two, three) = frames(11);
+    segment.drop_bytes(&store.path(), &[one, two.clone(), two, three].concat());
+    let (segment, one, two, three) = frames(12);
+    segment.drop_bytes(&store.path(), &[one, three, two].concat());
+    let (segment, one, _, three) = frames(13);
+    segment.drop_bytes(&store.path(), &[one, three].concat());
+    let (segment, one, _, three) = frames(14);
+    let (_, _, foreign, _) = frames(15);
+    segment.drop_bytes(&store.path(), &[one, foreign, three].concat());
+    let (segment, one, two, three) = frames(16);
+    let (whole, ..) = frames(17);
+    segment.drop_bytes(&store.path(), &[one, two, whole.bytes(), three].concat());
+    store.wait_until("an empty spool", |store| store.segments().is_empty());
+    bystander_is_served(&store);
+    let applied: Vec<usize> = (11..=16).map(|client| prefix_applied(&store, client)).collect();
+    assert_eq!(applied, [2, 1, 1, 1, 0, 2]);
+    assert_eq!(prefix_applied(&store, 17), 0, "a log inside a log");
+}
+
+#[test]
+fn a_thousand_bad_files_do_not_keep_the_writer_from_starting() {
+    let mut store = Store::started();
+    assert!(store.stop().success());
+    for number in 0..1000_usize {
+        let segment = SealedSegment::new(&store.path());
+        segment.drop_bytes(&store.path(), &vec![0x5a; number]);
+    }
+    let begun = Instant::now();
+    store.start();
+    bystander_is_served(&store);
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    store.wait_until("an empty spool", |store| store.segments().is_empty());
+    bystander_is_served(&store);
+}
+
+#[test]
+fn a_segment_that_grows_slowly_is_waited_for() {
+    use std::io::Write;
+    let store = Store::started();
+    let segment = small_segment(&store, 21);
+    let bytes = segment.bytes();
+    let aside = store.layout().spool_tmp().join("slow");
+    let mut file = std::fs::File::create(&aside).unwrap();
+    file.try_lock().unwrap();
+    file.write_all(&bytes[..SegmentHeader::BYTES]).unwrap();
+    let live = SegmentName { kind: penholder_protocol::SegmentKind::Live, ..segment.name() };
+    std::fs::rename(&aside, store.layout().segment(live)).unwrap();
+    for (number, byte) in bytes[SegmentHeader::BYTES..].iter().enumerate() {
+        file.write_all(&[*byte]).unwrap();
+        if number % 16 == 0 {
+            std::thread::sleep(Duration::from_millis(8));
+        }
+    }
+    bystander_is_served(&store);
+    store.wait_until("its three rows", |store| prefix_applied(store, 21) == 3);
+    drop(file);
+    store.wait_until("an empty spool", |store| store.segments().is_empty());
+    assert_eq!(store.quarantined(), Vec::<String>::new());
+}
+
+#[test]
+fn a_segment_that_shrinks_under_the_writer_stops_only_its_stream() {
+    let store = Store::started();
+    let plan = Plan::new(31, Mix::Activity);
+    let segment = SealedSegment::new(&store.path()).frame((1..=3).map(|sequence| plan.command(sequence)));
+    let bytes = segment.bytes();
+    let aside = store.layout().spool_tmp().join("shrinking");
+    std::fs::write(&aside, &bytes).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(&aside).unwrap();
+    file.try_lock().unwrap();
+    let live = SegmentName { kind: penholder_protocol::SegmentKind::Live, ..segment.name() };
+    std::fs::rename(&aside, store.layout().segment(live)).unwrap();
+    store.wait_until("its three rows", |store| prefix_applied(store, 31) == 3);
+    file.set_len(200).unwrap();
+    bystander_is_served(&store);
+    file.set_len(0).unwrap();
+    bystander_is_served(&store);
+    drop(file);
+    std::thread::sleep(Duration::from_millis(1500));
+    bystander_is_served(&store);
+    assert_eq!(prefix_applied(&store, 31), 3);
+}
