@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use penholder_protocol::{
-    Command, Control, Epoch, Layout, SegmentEncoder, SegmentHeader, SegmentKind, SegmentName, Sequence, StreamId,
-    boot_id,
+    Command, Control, Epoch, Layout, SegmentEncoder, SegmentHeader, SegmentKind, SegmentName, Sequence,
+    StreamId, boot_id,
 };
 
 /// A segment under construction; its parts can be changed before they are laid out.

@@ -29,7 +29,8 @@ pub fn roles_program() -> PathBuf {
         .take(2)
         .map(|directory| directory.join("penholder-tests-roles"))
         .find(|candidate| candidate.exists());
-    program.expect("penholder-tests-roles lies beside the tests; build it with `cargo build -p penholder-tests`")
+    program
+        .expect("penholder-tests-roles lies beside the tests; build it with `cargo build -p penholder-tests`")
 }
 
 /// A store that goes away with this value, and so does its writer.
@@ -369,7 +370,8 @@ impl Process {
 
     /// Waits until it has ended by itself, and stops the test if it failed or never does.
     pub fn finish(mut self) {
-        let status = wait_for(&mut self.0, Duration::from_secs(120)).expect("a client or reader does not end");
+        let status =
+            wait_for(&mut self.0, Duration::from_secs(120)).expect("a client or reader does not end");
         assert!(status.success(), "a client or reader failed: {status}");
     }
 }

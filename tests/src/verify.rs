@@ -107,7 +107,10 @@ fn reached(log: &Promises, rows: &[(&str, Rows); 2]) -> u64 {
 fn check_client(log: &Promises, rows: &[(&str, Rows); 2], verdict: &mut Verdict) {
     let (client, plan, last) = (log.client, Plan::new(log.client, log.mix), reached(log, rows));
     if last > log.submitted {
-        verdict.problem(format!("client {client}: {last} is applied, and only {} were submitted", log.submitted));
+        verdict.problem(format!(
+            "client {client}: {last} is applied, and only {} were submitted",
+            log.submitted
+        ));
     }
     if log.done && log.promised != log.submitted {
         verdict.problem(format!("client {client} ended with {} of {} promised", log.promised, log.submitted));
@@ -125,7 +128,8 @@ fn check_client(log: &Promises, rows: &[(&str, Rows); 2], verdict: &mut Verdict)
     for (sequence, outcome) in &log.outcomes {
         let expected = plan.kind(*sequence).rejection().map(|code| code.as_str().to_owned());
         if *outcome != expected {
-            verdict.problem(format!("client {client}: outcome of {sequence} is {outcome:?}, not {expected:?}"));
+            verdict
+                .problem(format!("client {client}: outcome of {sequence} is {outcome:?}, not {expected:?}"));
         }
     }
     let kinds = (1..=last).map(|sequence| plan.kind(sequence));
@@ -137,14 +141,21 @@ fn check_client(log: &Promises, rows: &[(&str, Rows); 2], verdict: &mut Verdict)
 }
 
 /// Says what is wrong first, instead of printing two long lists.
-fn difference(client: u64, name: &str, found: &[(u64, i64)], expected: &[(u64, i64)], promised: u64) -> String {
+fn difference(
+    client: u64,
+    name: &str,
+    found: &[(u64, i64)],
+    expected: &[(u64, i64)],
+    promised: u64,
+) -> String {
     let numbers = |rows: &[(u64, i64)]| rows.iter().map(|row| row.0).collect::<Vec<_>>();
     let (have, want) = (numbers(found), numbers(expected));
     let missing: Vec<_> = want.iter().filter(|n| !have.contains(n)).take(5).collect();
     let extra: Vec<_> = have.iter().filter(|n| !want.contains(n)).take(5).collect();
     let mut sorted = have.clone();
     sorted.sort_unstable();
-    let doubled: Vec<_> = sorted.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).take(5).collect();
+    let doubled: Vec<_> =
+        sorted.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).take(5).collect();
     let disordered = have.windows(2).find(|pair| pair[0] > pair[1]);
     format!(
         "client {client} in {name}: {} rows, expected {} (promised up to {promised}); missing {missing:?}, \
@@ -176,7 +187,8 @@ fn check_rejections(
         let kept: u64 = database.query_row(sql, [log.stream.0.as_slice()], |row| row.get(0)).unwrap();
         if !(known..=possible).contains(&kept) {
             let client = log.client;
-            verdict.problem(format!("client {client} in {name}: {kept} rejections are kept, expected {known}"));
+            verdict
+                .problem(format!("client {client} in {name}: {kept} rejections are kept, expected {known}"));
         }
     }
 }

@@ -141,5 +141,4 @@ impl Worker {
             self.log.outcome(sequence, &outcome);
         }
     }
-
 }

@@ -172,7 +172,8 @@ fn a_command_that_kills_the_writer_every_time_is_set_aside() {
         }
         store.kill();
     }
-    let outcomes: Vec<Outcome> = tickets.iter().map(|ticket| client.wait(ticket, Duration::ZERO).unwrap()).collect();
+    let outcomes: Vec<Outcome> =
+        tickets.iter().map(|ticket| client.wait(ticket, Duration::ZERO).unwrap()).collect();
     for harmless in [0, 1, 3] {
         assert!(matches!(outcomes[harmless], Outcome::Applied(_)), "{outcomes:?}");
     }

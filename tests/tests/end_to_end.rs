@@ -50,7 +50,10 @@ fn a_transaction_over_both_databases_gives_the_results_of_each_statement() {
     let command = Command::new()
         .and(insert("config", 1))
         .and(insert("activity", 1))
-        .and(Statement::new("activity", "UPDATE ledger SET nonce = 5 RETURNING id, nonce, 'word', x'00ff', 0.5, NULL"))
+        .and(Statement::new(
+            "activity",
+            "UPDATE ledger SET nonce = 5 RETURNING id, nonce, 'word', x'00ff', 0.5, NULL",
+        ))
         .and(Statement::new("config", "DELETE FROM ledger WHERE sequence = 99").expect(0));
     let results = applied(client.execute(command).unwrap()).results.unwrap();
     assert_eq!(results.iter().map(|result| result.changes).collect::<Vec<_>>(), [1, 1, 1, 0]);
@@ -118,14 +121,18 @@ fn many_processes_write_everything_exactly_once_and_in_order() {
 fn a_sealed_segment_of_a_client_without_a_lock_is_an_equal_citizen() {
     let store = Store::started();
     let plan = Plan::new(1, Mix::Activity);
-    let first = SealedSegment::new(&store.path()).frame((1..=3).map(|s| plan.command(s))).frame([plan.command(4)]);
+    let first =
+        SealedSegment::new(&store.path()).frame((1..=3).map(|s| plan.command(s))).frame([plan.command(4)]);
     let second = first.next().frame((5..=9).map(|s| plan.command(s)));
     first.drop_into(&store.path());
     second.drop_into(&store.path());
     store.wait_until("9 rows", |store| store.number("activity", "SELECT count(*) FROM ledger") == 9);
     store.wait_until("an empty spool", |store| store.segments().is_empty());
     assert_eq!(store.watermark("activity", first.header.stream), 9);
-    assert!(store.layout().receipt(first.header.stream).exists(), "a lock-free client may look for its receipts");
+    assert!(
+        store.layout().receipt(first.header.stream).exists(),
+        "a lock-free client may look for its receipts"
+    );
 }
 
 #[test]
@@ -177,5 +184,8 @@ fn receipts_of_clients_that_are_gone_go_at_the_next_starts() {
     }
     let receipts = std::fs::read_dir(store.layout().receipts()).unwrap().count();
     let rows = store.number("activity", "SELECT count(*) FROM _penholder_stream");
-    assert!(receipts <= 2 && rows <= 2, "{receipts} receipts and {rows} watermarks are left of 20 finished streams");
+    assert!(
+        receipts <= 2 && rows <= 2,
+        "{receipts} receipts and {rows} watermarks are left of 20 finished streams"
+    );
 }

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use penholder_client::{Client, Durability};
 use penholder_protocol::{
-    Code, Command, Control, Epoch, Key, Outcome, Rejection, SegmentKind, SegmentName, Sequence, Statement, StoreId,
+    Code, Command, Control, Epoch, Key, Outcome, Rejection, SegmentKind, SegmentName, Sequence, Statement,
+    StoreId,
 };
 use penholder_tests::{Mix, Plan, SealedSegment, Store};
 
@@ -24,7 +25,11 @@ fn insert(sequence: i64) -> Command {
 
 fn rows(store: &Store) -> i64 {
     let rows = store.number("activity", "SELECT count(*) FROM ledger");
-    assert_eq!(store.number("activity", "SELECT count FROM counter WHERE id = 0"), rows, "a command counted twice");
+    assert_eq!(
+        store.number("activity", "SELECT count FROM counter WHERE id = 0"),
+        rows,
+        "a command counted twice"
+    );
     rows
 }
 
@@ -41,7 +46,10 @@ fn is_quarantined(store: &Store, segment: &SealedSegment) -> bool {
     let name = segment.name().to_string();
     let reason = store.layout().quarantine().join(format!("{name}.reason"));
     let there = store.quarantined().iter().any(|found| found.starts_with(&name));
-    assert!(!there || std::fs::read_to_string(reason).is_ok_and(|text| text.len() > 10), "a reason lies beside it");
+    assert!(
+        !there || std::fs::read_to_string(reason).is_ok_and(|text| text.len() > 10),
+        "a reason lies beside it"
+    );
     there
 }
 
@@ -68,7 +76,8 @@ fn a_key_counts_within_one_batch() {
     let key = Key::random().unwrap();
     let commands: Vec<Command> = (0..64).map(|_| insert(1).with_key(key)).collect();
     let tickets = client.submit_for_results(&commands).unwrap();
-    let outcomes: Vec<Outcome> = tickets.iter().map(|ticket| client.wait(ticket, PATIENCE).unwrap()).collect();
+    let outcomes: Vec<Outcome> =
+        tickets.iter().map(|ticket| client.wait(ticket, PATIENCE).unwrap()).collect();
     assert!(outcomes.iter().all(|outcome| *outcome == outcomes[0]), "{outcomes:?}");
     assert_eq!(rows(&store), 1);
 }
@@ -123,7 +132,8 @@ fn a_key_of_a_rejected_command_gets_the_first_rejection() {
     let store = Store::started();
     let mut client = store.client();
     let key = Key::random().unwrap();
-    let update = Statement::new("activity", "UPDATE counter SET count = count + 0 WHERE count = 1 AND id = 0");
+    let update =
+        Statement::new("activity", "UPDATE counter SET count = count + 0 WHERE count = 1 AND id = 0");
     let command = Command::from(update.expect(1)).with_key(key);
     let first = outcome_of(&mut client, command.clone());
     assert!(matches!(first, Outcome::Rejected(_)), "{first:?}");

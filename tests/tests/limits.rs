@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use penholder_client::{Client, ClientConfig, ClientError, Durability, WhenFull};
 use penholder_protocol::{Code, Command, Outcome, Statement, Value, limits};
-use penholder_tests::{Plan, Mix, SealedSegment, Store};
+use penholder_tests::{Mix, Plan, SealedSegment, Store};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -161,7 +161,12 @@ fn thousands_of_different_texts_pass_the_dictionary() {
     let store = Store::started();
     let mut client = store.client();
     let commands: Vec<Command> = (0..10_000)
-        .map(|n| Statement::new("activity", format!("UPDATE counter SET count = count + 1 WHERE id = 1 AND {n} = {n}")))
+        .map(|n| {
+            Statement::new(
+                "activity",
+                format!("UPDATE counter SET count = count + 1 WHERE id = 1 AND {n} = {n}"),
+            )
+        })
         .map(Command::from)
         .collect();
     let mut last = None;

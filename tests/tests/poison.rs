@@ -34,8 +34,15 @@ CREATE TRIGGER trap_nested AFTER INSERT ON trapped WHEN new.a = 4 BEGIN INSERT O
 ";
 
 /// Tables that an offender may have written to before it failed, with what must be in them.
-const UNTOUCHED: [(&str, i64); 7] =
-    [("taken", 1), ("explosive", 1), ("typed", 0), ("parent", 0), ("late_child", 0), ("child", 0), ("trapped", 0)];
+const UNTOUCHED: [(&str, i64); 7] = [
+    ("taken", 1),
+    ("explosive", 1),
+    ("typed", 0),
+    ("parent", 0),
+    ("late_child", 0),
+    ("child", 0),
+    ("trapped", 0),
+];
 
 /// What the offender is surrounded by, and carried in.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -68,7 +75,9 @@ fn count(database: &str) -> Statement {
 fn neighbour(shape: Shape, case: i64, sequence: i64) -> Command {
     match shape {
         Shape::Single => ledger("activity", case, sequence, true).into(),
-        Shape::Several => Command::new().and(ledger("activity", case, sequence, false)).and(count("activity")),
+        Shape::Several => {
+            Command::new().and(ledger("activity", case, sequence, false)).and(count("activity"))
+        }
         Shape::Both => Command::new()
             .and(ledger("config", case, sequence, true))
             .and(ledger("activity", case, sequence, false))
@@ -119,7 +128,8 @@ fn run(store: &Store, client: &mut Client, case: i64, shape: Shape, statement: &
 /// In the order in which they were applied.
 fn sequences(store: &Store, database: &str, case: i64) -> Vec<i64> {
     let database = store.database(database);
-    let mut statement = database.prepare("SELECT sequence FROM ledger WHERE client = ?1 ORDER BY id").unwrap();
+    let mut statement =
+        database.prepare("SELECT sequence FROM ledger WHERE client = ?1 ORDER BY id").unwrap();
     statement.query_map([case], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
 }
 
@@ -139,7 +149,8 @@ fn each_alone_is_rejected(cases: &[(Statement, &[Code])]) {
                 Shape::Several => 1,
                 Shape::Both => 2,
             };
-            if rejection.statement.is_some_and(|statement| statement != index) || rejection.message.is_empty() {
+            if rejection.statement.is_some_and(|statement| statement != index) || rejection.message.is_empty()
+            {
                 wrong.push(format!("{shape:?} {:?}: statement {index}: {rejection:?}", statement.text.sql));
             }
         }
@@ -196,8 +207,16 @@ fn a_foreign_key_rejects_one_command_at_once_or_deferred() {
 fn words_that_end_or_nest_a_transaction_reject_one_command() {
     let refused: &[Code] = &[Code::Grant, Code::Sql];
     let texts = [
-        "COMMIT", "END", "ROLLBACK", "BEGIN", "BEGIN IMMEDIATE", "SAVEPOINT mine", "SAVEPOINT command",
-        "RELEASE command", "ROLLBACK TO command", "RELEASE mine",
+        "COMMIT",
+        "END",
+        "ROLLBACK",
+        "BEGIN",
+        "BEGIN IMMEDIATE",
+        "SAVEPOINT mine",
+        "SAVEPOINT command",
+        "RELEASE command",
+        "ROLLBACK TO command",
+        "RELEASE mine",
     ];
     each_alone_is_rejected(&texts.map(|sql| (on_activity(sql), refused)));
 }
@@ -280,7 +299,8 @@ fn an_expectation_that_does_not_hold_rejects_one_command() {
 fn what_varies_is_refused_only_in_a_command_over_both_databases() {
     let store = store();
     let mut client = store.client();
-    for (case, sql) in (1..).zip(["random() IS NULL", "datetime('now') IS NULL", "CURRENT_TIMESTAMP IS NULL"]) {
+    for (case, sql) in (1..).zip(["random() IS NULL", "datetime('now') IS NULL", "CURRENT_TIMESTAMP IS NULL"])
+    {
         let statement = on_activity(&format!("INSERT INTO trapped SELECT 50 WHERE {sql}"));
         let rejection = run(&store, &mut client, case, Shape::Both, &statement);
         assert!(matches!(rejection.code, Code::Grant | Code::Sql), "{sql}: {rejection:?}");
@@ -294,7 +314,8 @@ fn last_insert_rowid_tells_nothing_about_another_command() {
     let store = store();
     let mut client = store.client();
     client.execute(on_activity("INSERT INTO parent VALUES (4711)")).unwrap();
-    let outcome = client.execute(on_activity("INSERT INTO trapped VALUES (last_insert_rowid()) RETURNING a")).unwrap();
+    let outcome =
+        client.execute(on_activity("INSERT INTO trapped VALUES (last_insert_rowid()) RETURNING a")).unwrap();
     let Outcome::Applied(applied) = outcome else { panic!("{outcome:?}") };
     assert_eq!(applied.results.unwrap()[0].rows, [[Value::Integer(0)]]);
 }
@@ -308,7 +329,10 @@ fn every_command_of_a_batch_may_fail() {
     let tickets = client.submit_batch(&commands, Durability::Queued).unwrap();
     for ticket in tickets.iter() {
         let outcome = client.wait(ticket, Duration::from_secs(20)).unwrap();
-        assert!(matches!(outcome, Outcome::Rejected(Rejection { code: Code::Constraint, .. })), "{outcome:?}");
+        assert!(
+            matches!(outcome, Outcome::Rejected(Rejection { code: Code::Constraint, .. })),
+            "{outcome:?}"
+        );
     }
     assert_eq!(store.number("activity", "SELECT count(*) FROM taken"), 1);
     assert_eq!(store.number("activity", "SELECT count(*) FROM _penholder_rejected"), 200);

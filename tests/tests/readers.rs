@@ -44,7 +44,10 @@ fn readers_that_run_all_the_time_see_only_consistent_cuts() {
         match reader.snapshot() {
             Ok(snapshot) => {
                 let sight = watcher::look(&snapshot).unwrap();
-                assert!(sight.config >= last.config && sight.activity >= last.activity, "{last:?}, then {sight:?}");
+                assert!(
+                    sight.config >= last.config && sight.activity >= last.activity,
+                    "{last:?}, then {sight:?}"
+                );
                 last = sight;
                 cuts += 1;
             }

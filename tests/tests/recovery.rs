@@ -83,8 +83,9 @@ fn of_two_writers_one_wins_and_the_other_says_who_holds_the_store() {
 #[test]
 fn of_many_writers_started_at_once_exactly_one_stays() {
     let store = Store::new();
-    let mut writers: Vec<_> =
-        (0..6).map(|_| store.writer_command(false).stderr(std::process::Stdio::null()).spawn().unwrap()).collect();
+    let mut writers: Vec<_> = (0..6)
+        .map(|_| store.writer_command(false).stderr(std::process::Stdio::null()).spawn().unwrap())
+        .collect();
     std::thread::sleep(Duration::from_secs(2));
     let ended: Vec<_> = writers.iter_mut().filter_map(|writer| writer.try_wait().unwrap()).collect();
     for writer in &mut writers {
@@ -103,7 +104,10 @@ fn everything_is_applied_with_notifications_switched_off() {
     let workers = [store.start_worker(Mix::All, 300), store.start_worker(Mix::Both, 300)];
     workers.into_iter().for_each(Process::finish);
     let begun = Instant::now();
-    assert!(is_applied(&store.client().execute(insert(1)).unwrap()), "a new stream is found by the poll alone");
+    assert!(
+        is_applied(&store.client().execute(insert(1)).unwrap()),
+        "a new stream is found by the poll alone"
+    );
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     assert!(store.stop().success());
     assert_eq!(store.segments(), Vec::<String>::new());
@@ -124,7 +128,12 @@ fn once_applies_a_backlog_and_ends() {
     assert!(store.once().success());
     assert_eq!(rows(&store), 2001);
     assert!(is_applied(&alive.wait(last, Duration::ZERO).unwrap()), "receipts are told before it ends");
-    assert_eq!(store.segments().len(), 1, "only the living client's own segment stays: {:?}", store.segments());
+    assert_eq!(
+        store.segments().len(),
+        1,
+        "only the living client's own segment stays: {:?}",
+        store.segments()
+    );
     assert!(store.once().success(), "nothing to do is a success");
 }
 

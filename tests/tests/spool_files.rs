@@ -116,7 +116,8 @@ fn a_socket_under_a_segments_name_is_harmless() {
 fn a_device_under_a_segments_name_is_harmless() {
     let probe = tempfile::tempdir().unwrap();
     let zero = rustix::fs::makedev(1, 5);
-    let make = |path: PathBuf| mknodat(CWD, path, FileType::CharacterDevice, Mode::from_raw_mode(0o666), zero);
+    let make =
+        |path: PathBuf| mknodat(CWD, path, FileType::CharacterDevice, Mode::from_raw_mode(0o666), zero);
     if let Err(error) = make(probe.path().join("zero")) {
         println!("SKIPPED: making a device is not permitted here: {error}");
         return;
@@ -192,7 +193,11 @@ fn garbage_is_quarantined_with_a_reason() {
         vec![0xff; 4096],
         (0..100_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect(),
         small_segment(&store, 1).bytes()[..60].to_vec(),
-        [small_segment(&store, 2).bytes(), b"tail that is no frame, and longer than a frame's header".to_vec()].concat(),
+        [
+            small_segment(&store, 2).bytes(),
+            b"tail that is no frame, and longer than a frame's header".to_vec(),
+        ]
+        .concat(),
         std::fs::read(store.layout().control()).unwrap(),
     ];
     let mut names = Vec::new();
@@ -207,7 +212,8 @@ fn garbage_is_quarantined_with_a_reason() {
     for (name, sample) in names.iter().zip(&samples) {
         let kept = std::fs::read(store.layout().quarantine().join(name)).unwrap();
         assert!(kept == *sample, "the original bytes are kept: {name}");
-        let reason = std::fs::read_to_string(store.layout().quarantine().join(format!("{name}.reason"))).unwrap();
+        let reason =
+            std::fs::read_to_string(store.layout().quarantine().join(format!("{name}.reason"))).unwrap();
         assert!(reason.len() > 10, "{name}: {reason}");
     }
 }
@@ -234,7 +240,10 @@ fn an_unknown_version_or_flag_is_quarantined_and_says_so() {
 /// CRC-32 (IEEE), bit by bit: a second opinion on the one in the protocol.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0_u32, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 })
+        (0..8).fold(
+            crc ^ u32::from(*byte),
+            |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 },
+        )
     })
 }
 
@@ -253,8 +262,11 @@ fn prefix_applied(store: &Store, client: u64) -> usize {
     let database = store.database("activity");
     let mut statement =
         database.prepare("SELECT sequence, nonce FROM ledger WHERE client = ?1 ORDER BY id").unwrap();
-    let found: Vec<(u64, i64)> =
-        statement.query_map([client], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect();
+    let found: Vec<(u64, i64)> = statement
+        .query_map([client], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
     let plan = Plan::new(client, Mix::Activity);
     let expected: Vec<(u64, i64)> = (1..=3).map(|sequence| (sequence, plan.nonce(sequence))).collect();
     assert_eq!(found, expected[..found.len()], "client {client}: not a prefix of what was submitted");
@@ -265,7 +277,8 @@ fn prefix_applied(store: &Store, client: u64) -> usize {
 fn a_segment_cut_at_any_length_gives_a_prefix() {
     let store = Store::started();
     let whole = small_segment(&store, 1).bytes().len();
-    let first_frame = SealedSegment::new(&store.path()).frame([Plan::new(1, Mix::Activity).command(1)]).bytes().len();
+    let first_frame =
+        SealedSegment::new(&store.path()).frame([Plan::new(1, Mix::Activity).command(1)]).bytes().len();
     let mut clients = Vec::new();
     for length in 0..=whole {
         let client = 1000 + length as u64;

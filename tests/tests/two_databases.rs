@@ -107,8 +107,11 @@ fn between_the_commits_no_cut_is_given_and_each_database_alone_stays_readable() 
     assert!(error.to_string().contains("writer"), "the error says what to do: {error}");
     for (name, rows) in [("config", 5), ("activity", 0)] {
         let snapshot = reader.single(name).unwrap();
-        let count: i64 =
-            snapshot.database(name).unwrap().query_row("SELECT count(*) FROM ledger", [], |row| row.get(0)).unwrap();
+        let count: i64 = snapshot
+            .database(name)
+            .unwrap()
+            .query_row("SELECT count(*) FROM ledger", [], |row| row.get(0))
+            .unwrap();
         assert_eq!(count, rows, "{name}");
     }
     store.start();

@@ -14,7 +14,8 @@ const BULK_COMMANDS: u64 = 1000;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn connect(role: &Role) -> Client {
-    Client::open(ClientConfig { when_full: WhenFull::Block(PATIENCE), ..ClientConfig::new(&role.place) }).unwrap()
+    Client::open(ClientConfig { when_full: WhenFull::Block(PATIENCE), ..ClientConfig::new(&role.place) })
+        .unwrap()
 }
 
 /// One command at a time, waiting until it is applied, until the time is over.

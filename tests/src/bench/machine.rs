@@ -19,7 +19,10 @@ pub(crate) fn describe(place: &Path) -> Vec<(&'static str, String)> {
         ("file system", file_system(place)),
         ("fdatasync of 4 KiB, median", format!("{:.0} us", sync_us(place))),
         ("SQLite", format!("{}, the same build on both sides", rusqlite::version())),
-        ("durability", "WAL, synchronous=FULL on both sides: a commit that was told survives a power cut".into()),
+        (
+            "durability",
+            "WAL, synchronous=FULL on both sides: a commit that was told survives a power cut".into(),
+        ),
         ("directly", "BEGIN IMMEDIATE, busy timeout 30 s, statements prepared once".into()),
         ("build", build.into()),
     ]

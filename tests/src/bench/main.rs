@@ -116,8 +116,9 @@ fn main() {
 
 fn measure(arguments: &Arguments, scratch: &Path) -> Report {
     let effort = Effort::of(arguments);
-    let wanted =
-        |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|word| name.contains(word.as_str()));
+    let wanted = |name: &str| {
+        arguments.only.is_empty() || arguments.only.iter().any(|word| name.contains(word.as_str()))
+    };
     let mut report = Report::new(machine::describe(scratch), effort.rounds, effort.seconds);
     let timed: Vec<(&str, usize)> =
         [("eight", 8), ("one", 1)].into_iter().filter(|(name, _)| wanted(name)).collect();
@@ -128,9 +129,14 @@ fn measure(arguments: &Arguments, scratch: &Path) -> Report {
     for round in 0..effort.rounds {
         for pair in &mut pairs {
             // The side that goes first changes with every round, so that neither profits from what the other left.
-            let sides = if round % 2 == 0 { [Side::Direct, Side::Penholder] } else { [Side::Penholder, Side::Direct] };
+            let sides = if round % 2 == 0 {
+                [Side::Direct, Side::Penholder]
+            } else {
+                [Side::Penholder, Side::Direct]
+            };
             for side in sides {
-                eprintln!("round {}/{}: {}, {side:?}", round + 1, effort.rounds, pair.name);
+                let name = pair.name.lines().next().unwrap_or_default();
+                eprintln!("round {}/{}: {name}: {side:?}", round + 1, effort.rounds);
                 pair.run(side, effort, scratch);
             }
         }
@@ -164,7 +170,8 @@ impl Pair {
     }
 
     fn bulk() -> Self {
-        let name = "bulk: 4 processes, 1,000 commands per write; directly: 1 connection, 1,000 rows per transaction";
+        let name =
+            "bulk: 4 processes, 1,000 commands per write,\nbeside 1 connection, 1,000 rows per transaction";
         Self { name: name.into(), clients: 4, bulk: true, rounds: Vec::new() }
     }
 

@@ -105,8 +105,12 @@ pub(crate) struct Worker {
 
 impl Worker {
     fn start(role: &Role) -> Self {
-        let mut process =
-            role.command().stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("this program starts itself");
+        let mut process = role
+            .command()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("this program starts itself");
         let stdin = process.stdin.take().unwrap();
         let stdout = BufReader::new(process.stdout.take().unwrap());
         Self { process, stdin, stdout }
@@ -139,7 +143,8 @@ impl Fleet {
     pub(crate) fn run(mut self) -> Progress {
         let start = Instant::now();
         self.signal();
-        let mut progress = Progress { counts: vec![0; self.workers.len()], elapsed: Duration::ZERO, latency: histogram() };
+        let mut progress =
+            Progress { counts: vec![0; self.workers.len()], elapsed: Duration::ZERO, latency: histogram() };
         for worker in &mut self.workers {
             let report: Value = serde_json::from_str(&worker.line()).unwrap();
             let client = report["client"].as_u64().unwrap() as usize;

@@ -78,14 +78,14 @@ impl Report {
             self.machine.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
         let comparison = |row: &Comparison| {
             json!({
-                "name": row.name.trim(), "unit": row.unit, "penholder": row.penholder, "direct": row.direct,
+                "name": row.name.trim().replace('\n', " "), "unit": row.unit, "penholder": row.penholder, "direct": row.direct,
                 "penholder_median": median(&row.penholder), "direct_median": median(&row.direct),
                 "ratio": row.ratio(), "goal": row.goal.bound(), "verdict": row.goal.verdict(row.ratio()),
             })
         };
         let measure = |row: &Measure| {
             json!({
-                "name": row.name.trim(), "unit": row.unit, "value": row.value,
+                "name": row.name.trim().replace('\n', " "), "unit": row.unit, "value": row.value,
                 "goal": row.goal.bound(), "verdict": row.goal.verdict(row.value),
             })
         };
@@ -106,10 +106,14 @@ impl fmt::Display for Report {
         for (name, value) in &self.machine {
             writeln!(f, "{name:>26}: {value}")?;
         }
-        writeln!(f, "{:>26}: {}, medians over them; timed ones {} s each", "rounds", self.rounds, self.seconds)?;
+        writeln!(
+            f,
+            "{:>26}: {}, medians over them; timed ones {} s each",
+            "rounds", self.rounds, self.seconds
+        )?;
         writeln!(f, "{:>26}: exact in every round, verified row by row", "delivery")?;
         let mut table = Table::new();
-        table.load_preset(presets::UTF8_FULL_CONDENSED);
+        table.load_style(presets::UTF8_FULL_CONDENSED);
         table.set_header(["", "Penholder", "directly", "unit", "ratio", "goal", "verdict"]);
         for row in &self.comparisons {
             table.add_row([

@@ -34,7 +34,8 @@ pub(crate) fn backlog(scratch: &Path, commands: u64) -> Vec<Measure> {
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )
     .unwrap();
-    let rows = || counter.query_row("SELECT max(id) FROM event", [], |row| row.get::<_, Option<u64>>(0)).unwrap();
+    let rows =
+        || counter.query_row("SELECT max(id) FROM event", [], |row| row.get::<_, Option<u64>>(0)).unwrap();
     while rows().unwrap_or(0) < commands {
         assert!(begun.elapsed() < Duration::from_secs(600), "the backlog is not applied after ten minutes");
         std::thread::sleep(Duration::from_millis(20));
@@ -46,7 +47,7 @@ pub(crate) fn backlog(scratch: &Path, commands: u64) -> Vec<Measure> {
     verify(place.path(), &counts);
     vec![
         measure_of(
-            format!("writer's peak memory (VmHWM), backlog of {commands} commands"),
+            format!("writer's peak memory, backlog of {commands} commands"),
             peak_mib,
             "MiB",
             Goal::AtMost(64.0),

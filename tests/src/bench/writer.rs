@@ -53,7 +53,9 @@ impl Writer {
     pub(crate) fn voluntary_switches(&self) -> u64 {
         std::fs::read_dir(format!("/proc/{}/task", self.process.id()))
             .unwrap()
-            .map(|task| field(task.unwrap().path().join("status").to_str().unwrap(), "voluntary_ctxt_switches:"))
+            .map(|task| {
+                field(task.unwrap().path().join("status").to_str().unwrap(), "voluntary_ctxt_switches:")
+            })
             .sum()
     }
 }
