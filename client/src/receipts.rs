@@ -15,8 +15,12 @@ use penholder_protocol::{Rejection, Sequence, StoreId, StreamId};
 use crate::ClientError;
 use crate::unread::Unread;
 
-/// How long a wait watches the cell before it sleeps: about what going to sleep and being woken costs.
-const SPIN: Duration = Duration::from_micros(20);
+/// How long a wait watches the cell before it sleeps: about two commits of a fast disk. On an idle core, going to sleep
+/// and being woken costs a third of a commit.
+const SPIN: Duration = Duration::from_micros(300);
+
+/// A yield that takes longer has let somebody else run: the core is wanted, and watching only delays the writer.
+const CROWDED: Duration = Duration::from_micros(5);
 
 /// Looks at the cell per reading of the clock while spinning.
 const SPIN_LOOKS: u32 = 32;
@@ -116,6 +120,7 @@ impl Receipts {
         timeout: Duration,
     ) -> Result<Option<Outcome>, ClientError> {
         let begun = Instant::now();
+        let mut crowded = false;
         loop {
             if self.opened.is_none() {
                 self.look()?;
@@ -128,8 +133,11 @@ impl Receipts {
             let Some(left) = timeout.checked_sub(waited).filter(|left| !left.is_zero()) else {
                 return Ok(None);
             };
-            if bell.is_some() && waited < SPIN {
+            if bell.is_some() && waited < SPIN && !crowded {
                 (0..SPIN_LOOKS).take_while(|_| self.bell() == bell).for_each(|_| std::hint::spin_loop());
+                let before = Instant::now();
+                thread::yield_now();
+                crowded = before.elapsed() > CROWDED;
             } else {
                 // Without a file there is nothing to sleep on: naps of an eighth of the time waited so far.
                 let nap = (waited / 8).clamp(Duration::from_micros(50), Duration::from_millis(20));
@@ -179,6 +187,10 @@ impl Receipts {
             if opened.position < cell.records_start {
                 // Read too late: what stood there is gone.
                 self.unread.gap();
+                opened.position = cell.records_start;
+            }
+            if opened.position > cell.records_end {
+                // The writer began anew in the same file.
                 opened.position = cell.records_start;
             }
             if opened.position >= cell.records_end {

@@ -35,7 +35,7 @@ pub(crate) struct Committer<'a, 'c> {
     pub(crate) databases: &'a mut [Database<'c>],
     pub(crate) watermarks: &'a mut Watermarks,
     pub(crate) clock: &'a mut Clock,
-    /// Per database, the data version after our own last commit.
+    /// Per database, the data version last seen; our own commits do not change it.
     pub(crate) data_versions: &'a mut Vec<i64>,
     pub(crate) suspicion: &'a Suspicion,
     pub(crate) config: &'a Config,
@@ -69,22 +69,23 @@ impl Committer<'_, '_> {
                 Attempt::Complete(outcomes) => {
                     self.seal(&entries, &outcomes, touches, tick)?;
                     self.commit_all(touches)?;
-                    self.note(&entries, touches, tick)?;
+                    self.note(&entries, touches, tick);
                     return Ok(Committed { tick, entries, outcomes, rest, foreign_writes });
                 }
             }
         }
     }
 
-    fn begin(&self, touches: Touches) -> Result<u64, Error> {
+    fn begin(&mut self, touches: Touches) -> Result<u64, Error> {
         let mut foreign = 0;
         for index in touches.iter() {
             let Some(database) = self.databases.get(index) else { continue };
             database.check_place()?;
             database.run("begin a batch in", "BEGIN IMMEDIATE", [])?;
             let version = database.data_version()?;
-            if self.data_versions.get(index).is_some_and(|last| *last != version) {
+            if let Some(last) = self.data_versions.get_mut(index).filter(|last| **last != version) {
                 log::error!("{}.db was written by another program: stop it, it can destroy data", database.name);
+                *last = version;
                 foreign += 1;
             }
         }
@@ -168,17 +169,11 @@ impl Committer<'_, '_> {
         Ok(())
     }
 
-    fn note(&mut self, entries: &[Entry], touches: Touches, tick: Tick) -> Result<(), Error> {
+    fn note(&mut self, entries: &[Entry], touches: Touches, tick: Tick) {
         self.clock.note(touches, tick);
         for index in touches.iter() {
             self.watermarks.note(index, entries);
-            let (Some(database), Some(version)) = (self.databases.get(index), self.data_versions.get_mut(index))
-            else {
-                continue;
-            };
-            *version = database.data_version()?;
         }
-        Ok(())
     }
 
     fn last_tick(&self) -> Tick {

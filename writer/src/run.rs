@@ -138,7 +138,7 @@ struct Writer<'a, 'c> {
     databases: Vec<Database<'c>>,
     clock: Clock,
     watermarks: Watermarks,
-    /// Per database, what `PRAGMA data_version` said after our own last commit.
+    /// Per database, what `PRAGMA data_version` last said; our own commits do not change it.
     data_versions: Vec<i64>,
     intake: Intake,
     receipts: Receipts,
