@@ -20,7 +20,8 @@ const PAST_COUNT_MAX: usize = 4;
 /// A process's own stream of commands into one store. Submitting works while no writer runs: commands wait.
 ///
 /// One client serves one thread at a time: that is why submitting needs `&mut`, and what the order of commands means.
-/// Dropping it tells the writer that the stream is complete; what was submitted is applied all the same.
+/// Dropping it tells the writer that the stream is complete; what was submitted is applied all the same. A child
+/// process that was forked meanwhile must drop its copy too before the writer hears of it.
 #[derive(Debug)]
 pub struct Client {
     config: ClientConfig,

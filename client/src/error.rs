@@ -21,7 +21,7 @@ pub enum ClientError {
     },
     /// No outcome came in time. The command stays queued; wait for its ticket again, do not submit it again.
     #[error(
-        "no outcome for command {sequence} of stream {stream} within {waited:?}; it stays queued and will be applied; {}",
+        "no outcome for command {sequence} of stream {stream} within {waited:?}; it stays queued; {}",
         hint_for_timeout(*writer_running, store)
     )]
     Timeout {
@@ -65,8 +65,8 @@ pub enum ClientError {
     /// A command passes a limit of the format. Nothing was queued.
     #[error(transparent)]
     Encode(#[from] EncodeError),
-    /// Appending failed, usually because the disk is full. Exactly the first `queued` commands of the submit are in
-    /// the spool and will be applied; the rest is not.
+    /// Appending failed, usually because the disk is full. Exactly the first `queued` commands of the submit are
+    /// queued, though not yet durable; the rest is not.
     #[error(
         "cannot append to {path}: {source}; the first {queued} of {submitted} commands are queued, submit the rest again",
         path = path.display()

@@ -195,6 +195,23 @@ fn a_receipt_file_that_was_made_anew_is_found() {
 }
 
 #[test]
+fn records_that_the_writer_began_anew_in_the_same_file_are_read_again() {
+    let store = FakeStore::new();
+    let mut client = Client::connect(store.path()).unwrap();
+    let commands: Vec<_> = (1..=3).map(insert).collect();
+    let tickets: Vec<_> = client.submit_batch(&commands, Durability::Queued).unwrap().iter().collect();
+    let [one, _, three] = tickets[..] else { panic!("three tickets") };
+    let mut receipts = FakeReceipts::create(&store, client.stream());
+    receipts.record(1, &rejected("a long message for the first command"));
+    receipts.publish(1, 1);
+    assert!(matches!(client.wait(one, LONG).unwrap(), Outcome::Rejected(_)));
+    receipts.cell.records_end = receipts.cell.records_start;
+    receipts.record(3, &rejected("three"));
+    receipts.publish(3, 2);
+    assert_eq!(client.wait(three, LONG).unwrap(), rejected("three"));
+}
+
+#[test]
 fn another_client_can_ask_for_a_ticket() {
     let store = FakeStore::new();
     let mut client = Client::connect(store.path()).unwrap();
