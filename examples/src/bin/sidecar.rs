@@ -111,7 +111,8 @@ impl<'a> Writer<'a> {
             self.running = None;
             return Ok(Some(exit_code(status)));
         }
-        self.pause = if now - self.started >= LIFE_GOOD { PAUSE_MIN } else { (self.pause * 2).min(PAUSE_MAX) };
+        self.pause =
+            if now - self.started >= LIFE_GOOD { PAUSE_MIN } else { (self.pause * 2).min(PAUSE_MAX) };
         eprintln!("sidecar: the writer ended ({status}); starting it again in {:?}", self.pause);
         self.running = None;
         self.start_at = now + self.pause;
