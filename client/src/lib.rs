@@ -44,6 +44,8 @@ pub use client::Client;
 pub use config::{ClientConfig, Durability, WhenFull};
 pub use error::ClientError;
 pub use liveness::writer_running;
+#[cfg(feature = "read")]
+pub use read::{Lookup, ReadError, Reader, ReaderConfig, Snapshot};
 pub use ticket::{Ticket, Tickets};
 pub use transaction::Transaction;
 

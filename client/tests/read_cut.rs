@@ -1,5 +1,6 @@
 //! The consistent cut: what a snapshot over both databases may show, and what it must refuse.
 
+#![cfg(feature = "read")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,5 +1,6 @@
 //! What a reader says when there is nothing, or not everything, to read.
 
+#![cfg(feature = "read")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -32,8 +32,9 @@ pub enum ReadError {
     },
     /// SQLite cannot open the database: usually this user may not read it, or the `-wal` and `-shm` files beside it.
     #[error(
-        "cannot open {}: {source}; this user needs to read it and the -wal and -shm beside it, \
-         usually by belonging to the store's group", path.display()
+        "cannot open {}: {source}; this user needs to read it and the -wal and -shm beside it: usually by belonging \
+         to the store's group, and a running writer makes them if they are gone",
+        path.display()
     )]
     Open {
         /// The database.

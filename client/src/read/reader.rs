@@ -46,7 +46,6 @@ impl ReaderConfig {
 #[derive(Debug)]
 pub struct Reader {
     config: ReaderConfig,
-    layout: Layout,
     store: StoreId,
     /// In commit order.
     databases: Vec<Database>,
@@ -84,7 +83,7 @@ impl Reader {
             Ok(Database { name: slot.name, connection })
         };
         let databases = control.databases.into_iter().map(open).collect::<Result<_, ReadError>>()?;
-        Ok(Self { config, layout, store: control.store, databases })
+        Ok(Self { config, store: control.store, databases })
     }
 
     /// The names of the store's databases, in commit order.
@@ -146,13 +145,10 @@ impl Reader {
         Snapshot::begin(self.store, alone)
     }
 
-    /// Whether a writer serves the store now. It holds a lock on the control file for its life.
+    /// Whether a writer serves the store now; no, if that cannot be told.
     #[must_use]
     pub fn writer_running(&self) -> bool {
-        let Ok(control) = std::fs::File::open(self.layout.control()) else { return false };
-        // Closing the file gives the lock back, if this got it.
-        matches!(fs2::FileExt::try_lock_shared(&control),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        crate::writer_running(&self.config.store).unwrap_or(false)
     }
 
     fn uneven(&self, uneven: snapshot::Uneven) -> ReadError {
