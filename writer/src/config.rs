@@ -29,7 +29,7 @@ pub struct Config {
     pub schema: Option<PathBuf>,
     /// Apply what is in the spool, then end.
     pub once: bool,
-    /// Run on a file system that is not known to keep `SQLite`'s locks.
+    /// Run on a file system that is not known to keep SQLite's locks.
     pub allow_filesystem: bool,
     /// Start although a database is older than what was already reclaimed: it was restored from a backup.
     pub accept_rollback: bool,
@@ -65,7 +65,7 @@ pub struct Config {
     pub gather: Duration,
     /// Time to watch busy streams before sleeping: a wakeup costs more than that; 0 = never.
     pub spin: Duration,
-    /// Bytes of `SQLite`'s page cache, per database.
+    /// Bytes of SQLite's page cache, per database.
     pub cache_bytes: u64,
 }
 

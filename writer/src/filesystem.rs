@@ -1,4 +1,4 @@
-//! Which file systems keep what `SQLite`'s WAL needs: shared memory and locks that every process sees.
+//! Which file systems keep what SQLite's WAL needs: shared memory and locks that every process sees.
 
 #[cfg(target_os = "linux")]
 use std::ffi::OsStr;

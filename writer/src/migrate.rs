@@ -15,7 +15,7 @@ mod words;
 
 pub(crate) use source::check_directory;
 
-/// Longest text of a migration, in bytes: `SQLite` copies what is left of it for every statement.
+/// Longest text of a migration, in bytes: SQLite copies what is left of it for every statement.
 const MIGRATION_BYTES_MAX: usize = 1 << 20;
 
 /// Where the migrations of a store come from.

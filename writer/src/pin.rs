@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-/// The bytes of a `-shm` file that `SQLite`'s readers lock, one per read mark.
+/// The bytes of a `-shm` file that SQLite's readers lock, one per read mark.
 #[cfg(target_os = "linux")]
 const READ_LOCKS: std::ops::RangeInclusive<u64> = 123..=127;
 

@@ -162,7 +162,8 @@ impl Config {
     /// Reads `penholder.toml` of the store, if there is one, and the environment over it; not validated yet.
     ///
     /// A relative `schema` is relative to the store in the file, and to the working directory in the environment.
-    pub fn load(store: PathBuf) -> Result<Self, Error> {
+    pub fn load(store: impl Into<PathBuf>) -> Result<Self, Error> {
+        let store = store.into();
         let path = Layout::new(&store).settings();
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,

@@ -6,14 +6,30 @@ use std::path::Path;
 
 use super::*;
 
+/// A database, and the directory that it goes away with.
+struct Database {
+    connection: Connection,
+    _directory: tempfile::TempDir,
+}
+
+impl std::ops::Deref for Database {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
 /// A database as the writer opens it, as far as migrations care.
-fn database() -> Connection {
-    let connection = Connection::open_in_memory().unwrap();
+fn database() -> Database {
+    let directory = tempfile::tempdir().unwrap();
+    let connection = Connection::open(directory.path().join("a.db")).unwrap();
+    connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(())).unwrap();
     connection.pragma_update(None, "foreign_keys", true).unwrap();
     let table = "CREATE TABLE _penholder_migration(number INTEGER PRIMARY KEY, name TEXT NOT NULL,
                  checksum INTEGER NOT NULL, tick INTEGER NOT NULL)";
     connection.execute_batch(table).unwrap();
-    connection
+    Database { connection, _directory: directory }
 }
 
 /// A directory with migrations of the database `a`.

@@ -50,7 +50,7 @@ fn word(sql: &str) -> (String, &str) {
     (word.to_ascii_uppercase(), rest.strip_prefix(['"', '`', ']', '\'']).unwrap_or(rest))
 }
 
-/// Passes over what `SQLite` passes over: white space, comments, empty statements, a byte order mark.
+/// Passes over what SQLite passes over: white space, comments, empty statements, a byte order mark.
 fn skip(sql: &str) -> &str {
     let mut rest = sql;
     loop {
