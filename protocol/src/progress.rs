@@ -51,13 +51,14 @@ impl Progress {
     /// Reads the cell. What stands in the file up to `records_end` covers every command up to `applied`.
     #[must_use]
     pub fn read(&self) -> ProgressCell {
+        let state = self.word32(CELL_STATE).load(Ordering::Acquire);
         let applied = Sequence(self.word64(CELL_APPLIED).load(Ordering::Acquire));
         ProgressCell {
             applied,
             tick: Tick(self.word64(CELL_TICK).load(Ordering::Acquire)),
             records_start: self.word64(CELL_START).load(Ordering::Acquire),
             records_end: self.word64(CELL_END).load(Ordering::Acquire),
-            state: self.word32(CELL_STATE).load(Ordering::Acquire),
+            state,
         }
     }
 
@@ -66,8 +67,9 @@ impl Progress {
         self.word64(CELL_START).store(cell.records_start, Ordering::Release);
         self.word64(CELL_END).store(cell.records_end, Ordering::Release);
         self.word64(CELL_TICK).store(cell.tick.0, Ordering::Release);
-        self.word32(CELL_STATE).store(cell.state, Ordering::Release);
         self.word64(CELL_APPLIED).store(cell.applied.0, Ordering::Release);
+        // Last: who sees "quarantined" must see the last command that was applied before.
+        self.word32(CELL_STATE).store(cell.state, Ordering::Release);
         self.word32(CELL_BELL).fetch_add(1, Ordering::Release);
         self.wake();
     }
