@@ -184,6 +184,14 @@ mod tests {
     }
 
     #[test]
+    fn a_lock_file_with_a_second_name_is_not_taken() {
+        let (_directory, layout) = store();
+        std::fs::write(layout.root().join("twin"), "").unwrap();
+        std::fs::hard_link(layout.root().join("twin"), layout.writer_lock()).unwrap();
+        assert!(matches!(StoreLock::acquire(&layout), Err(Error::Intruder { .. })));
+    }
+
+    #[test]
     fn a_link_in_place_of_the_lock_file_is_refused() {
         let (_directory, layout) = store();
         std::os::unix::fs::symlink(layout.root().join("elsewhere"), layout.writer_lock()).unwrap();

@@ -194,6 +194,16 @@ fn a_changed_or_missing_text_of_an_applied_migration_is_refused() {
 }
 
 #[test]
+fn a_record_that_lacks_an_earlier_migration_is_refused() {
+    let connection = database();
+    let files = [("001_t.sql", "CREATE TABLE t(x)"), ("002_u.sql", "CREATE TABLE u(x)")];
+    apply_from(&connection, &directory(&files)).unwrap();
+    connection.execute("DELETE FROM _penholder_migration WHERE number = 1", []).unwrap();
+    let text = refusal(&connection, &files);
+    assert!(text.contains("has migration 002 and lacks") && text.contains("001_t.sql"), "{text}");
+}
+
+#[test]
 fn numbers_with_gaps_or_twice_and_bad_names_are_refused() {
     let connection = database();
     let text = refusal(&connection, &[("001_a.sql", ""), ("003_c.sql", "")]);
