@@ -19,8 +19,9 @@ use crate::unread::Unread;
 /// and being woken costs a third of a commit.
 const SPIN: Duration = Duration::from_micros(300);
 
-/// A yield that takes longer has let somebody else run: the core is wanted, and watching only delays the writer.
-const CROWDED: Duration = Duration::from_micros(5);
+/// Time given up to others, in yields while watching, after which the core is taken as wanted: watching on would only
+/// delay the writer.
+const CROWDED: Duration = Duration::from_micros(50);
 
 /// Looks at the cell per reading of the clock while spinning.
 const SPIN_LOOKS: u32 = 32;
@@ -120,7 +121,7 @@ impl Receipts {
         timeout: Duration,
     ) -> Result<Option<Outcome>, ClientError> {
         let begun = Instant::now();
-        let mut crowded = false;
+        let mut given_up = Duration::ZERO;
         loop {
             if self.opened.is_none() {
                 self.look()?;
@@ -133,11 +134,11 @@ impl Receipts {
             let Some(left) = timeout.checked_sub(waited).filter(|left| !left.is_zero()) else {
                 return Ok(None);
             };
-            if bell.is_some() && waited < SPIN && !crowded {
+            if bell.is_some() && waited < SPIN && given_up < CROWDED {
                 (0..SPIN_LOOKS).take_while(|_| self.bell() == bell).for_each(|_| std::hint::spin_loop());
                 let before = Instant::now();
                 thread::yield_now();
-                crowded = before.elapsed() > CROWDED;
+                given_up += before.elapsed().saturating_sub(Duration::from_micros(2));
             } else {
                 // Without a file there is nothing to sleep on: naps of an eighth of the time waited so far.
                 let nap = (waited / 8).clamp(Duration::from_micros(50), Duration::from_millis(20));

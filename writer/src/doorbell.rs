@@ -112,7 +112,9 @@ pub(crate) struct Doorbell {
     bell: Arc<Bell>,
     rung: Receiver<()>,
     stop: Stop,
-    _watcher: Option<RecommendedWatcher>,
+    spool: PathBuf,
+    watcher: Option<RecommendedWatcher>,
+    muted: bool,
 }
 
 impl Doorbell {
@@ -125,8 +127,42 @@ impl Doorbell {
             bells.retain(|bell| bell.strong_count() > 0);
             bells.push(Arc::downgrade(&bell));
         }
-        let watcher = if notify { watch(spool, &bell)? } else { None };
-        Ok(Self { bell, rung, stop: stop.clone(), _watcher: watcher })
+        // Events carry resolved paths on some systems.
+        let spool = std::fs::canonicalize(spool).map_err(Error::io("find", spool))?;
+        let watcher = if notify { watch(&spool, &bell) } else { None };
+        Ok(Self { bell, rung, stop: stop.clone(), spool, watcher, muted: false })
+    }
+
+    /// Takes the watch off: a writer that is awake looks for itself, and an event for every write of every client
+    /// costs a core that is wanted for better.
+    pub(crate) fn mute(&mut self) {
+        if let Some(watcher) = &mut self.watcher
+            && !self.muted
+        {
+            // A watch that stays on only costs time.
+            self.muted = watcher.unwatch(&self.spool).is_ok();
+        }
+    }
+
+    /// Whether nothing rings because of [`mute`](Self::mute).
+    pub(crate) fn is_muted(&self) -> bool {
+        self.muted
+    }
+
+    /// Puts the watch on again; true if it was off, and the writer must look once more before it sleeps.
+    pub(crate) fn unmute(&mut self) -> bool {
+        let was_muted = std::mem::take(&mut self.muted);
+        if was_muted
+            && let Some(watcher) = &mut self.watcher
+            && let Err(error) = watcher.watch(&self.spool, RecursiveMode::NonRecursive)
+        {
+            log::warn!(
+                "cannot watch {} again: {error}; looking at it on the timer only",
+                self.spool.display()
+            );
+            self.watcher = None;
+        }
+        was_muted
     }
 
     /// Sleeps until something rings or `timeout` is over, and forgets what it returns.
@@ -166,20 +202,18 @@ impl Doorbell {
 }
 
 /// Watches the spool; `None`, with a warning, if the system has no watch to spare.
-fn watch(spool: &Path, bell: &Arc<Bell>) -> Result<Option<RecommendedWatcher>, Error> {
-    // Events carry resolved paths on some systems.
-    let spool = std::fs::canonicalize(spool).map_err(Error::io("find", spool))?;
-    let handler = Handler { bell: Arc::clone(bell), tmp: spool.join("tmp"), spool: spool.clone() };
+fn watch(spool: &Path, bell: &Arc<Bell>) -> Option<RecommendedWatcher> {
+    let handler = Handler { bell: Arc::clone(bell), tmp: spool.join("tmp"), spool: spool.to_owned() };
     let watcher = RecommendedWatcher::new(handler, notify::Config::default())
-        .and_then(|mut watcher| watcher.watch(&spool, RecursiveMode::NonRecursive).map(|()| watcher));
+        .and_then(|mut watcher| watcher.watch(spool, RecursiveMode::NonRecursive).map(|()| watcher));
     match watcher {
-        Ok(watcher) => Ok(Some(watcher)),
+        Ok(watcher) => Some(watcher),
         Err(error) => {
             log::warn!(
                 "cannot watch {}: {error}; looking at it on the timer only, commands wait longer",
                 spool.display()
             );
-            Ok(None)
+            None
         }
     }
 }

@@ -31,6 +31,12 @@ const FAILURES_COUNT_MAX: u32 = 5;
 /// Finished segments that are reclaimed at once, without waiting for the interval.
 const FINISHED_COUNT_MAX: usize = 64;
 
+/// Time without sleep after which the writer takes the watch off the spool and looks for itself.
+const AWAKE_TIME: Duration = Duration::from_millis(10);
+
+/// How often it then looks for new segments: what a new client waits at most beside a busy writer.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+
 /// Runs the writer until it is asked to stop, or with [`Config::once`] until the spool is empty.
 ///
 /// An error says that the writer ended; every command whose receipt was given is durable all the same, and the rest
@@ -47,7 +53,8 @@ pub fn run(config: &Config, stop: &Stop, observer: &mut dyn Observer) -> Result<
     let mut failures = 0;
     loop {
         let mut commits = 0;
-        let kept = Kept { config, layout: &layout, lock: &lock, control: &mut control, suspicion: &mut suspicion };
+        let kept =
+            Kept { config, layout: &layout, lock: &lock, control: &mut control, suspicion: &mut suspicion };
         let Err(error) = session(kept, stop, observer, &ballast, &mut commits) else { return Ok(()) };
         failures = if commits > 0 { 1 } else { failures + 1 };
         let give_up = failures >= FAILURES_COUNT_MAX && !error.is_disk_full();
@@ -104,11 +111,11 @@ fn session(
     if let Err(error) = ballast.ensure() {
         log::warn!("no ballast: {error}");
     }
-    let doorbell = Doorbell::open(&layout.spool(), config.notify, stop)?;
+    let mut doorbell = Doorbell::open(&layout.spool(), config.notify, stop)?;
     let epoch = writer.kept.control.content.epoch;
     observer.ready(&Ready { store: config.store.clone(), epoch });
     while !stop.requested() {
-        writer.listen(&doorbell);
+        writer.listen(&mut doorbell);
         let batch = writer.intake.next(&writer.watermarks, config)?;
         writer.count_findings()?;
         if !batch.is_empty() {
@@ -118,6 +125,10 @@ fn session(
             std::thread::yield_now();
         } else {
             writer.tidy_up()?;
+            if doorbell.unmute() {
+                writer.intake.want_rescan();
+                continue;
+            }
             if config.once && writer.intake.is_settled() {
                 break;
             }
@@ -143,6 +154,8 @@ struct Writer<'a, 'c> {
     intake: Intake,
     receipts: Receipts,
     checkpoints: Checkpoints,
+    awake_since: Instant,
+    last_look: Instant,
     last_work: Instant,
     last_reclaim: Instant,
 }
@@ -168,6 +181,8 @@ impl<'a, 'c> Writer<'a, 'c> {
             checkpoints: Checkpoints::new(&databases),
             intake: Intake::new(rules),
             clock: recovered.clock,
+            awake_since: Instant::now(),
+            last_look: Instant::now(),
             last_work: Instant::now(),
             last_reclaim: Instant::now(),
             kept,
@@ -176,7 +191,14 @@ impl<'a, 'c> Writer<'a, 'c> {
     }
 
     /// Learns what rang since it was last asked; what rang is only ever a hint.
-    fn listen(&mut self, doorbell: &Doorbell) {
+    fn listen(&mut self, doorbell: &mut Doorbell) {
+        if self.awake_since.elapsed() > AWAKE_TIME {
+            doorbell.mute();
+        }
+        if doorbell.is_muted() && self.last_look.elapsed() > LOOK_INTERVAL {
+            self.last_look = Instant::now();
+            self.intake.want_rescan();
+        }
         if doorbell.take_spool() {
             self.intake.want_sweep();
         }
@@ -212,7 +234,8 @@ impl<'a, 'c> Writer<'a, 'c> {
     /// Counts in the control file what the intake found.
     fn count_findings(&mut self) -> Result<(), Error> {
         let findings = &mut self.intake.findings;
-        let (torn, quarantined) = (std::mem::take(&mut findings.torn), std::mem::take(&mut findings.quarantined));
+        let (torn, quarantined) =
+            (std::mem::take(&mut findings.torn), std::mem::take(&mut findings.quarantined));
         if torn + quarantined == 0 {
             return Ok(());
         }
@@ -223,7 +246,8 @@ impl<'a, 'c> Writer<'a, 'c> {
 
     /// Whether there was so much work for so long that segments pile up.
     fn is_tidying_due(&self) -> bool {
-        self.intake.finished_count() > FINISHED_COUNT_MAX || self.last_reclaim.elapsed() > self.kept.config.reclaim_interval
+        self.intake.finished_count() > FINISHED_COUNT_MAX
+            || self.last_reclaim.elapsed() > self.kept.config.reclaim_interval
     }
 
     fn tidy_a_little(&mut self) -> Result<(), Error> {
@@ -245,6 +269,7 @@ impl<'a, 'c> Writer<'a, 'c> {
             Wake::Rescan | Wake::Timer => self.intake.want_rescan(),
             Wake::Stop => {}
         }
+        self.awake_since = Instant::now();
         self.kept.lock.check()
     }
 
