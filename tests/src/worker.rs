@@ -71,7 +71,7 @@ impl Worker {
             0..4 => self.submit(1, Durability::Queued),
             4 => self.submit(1, Durability::Durable),
             5 | 6 => {
-                let count = (2 + self.random.below(40)).min(commands + 1 - self.next);
+                let count = (2 + self.random.below(40)).min((commands - self.next).saturating_add(1));
                 self.submit(count, Durability::Queued);
             }
             7 => self.execute(),
