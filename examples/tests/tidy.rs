@@ -101,13 +101,18 @@ fn every_source_file_is_reachable_from_a_mod_line() {
     let mut reached: BTreeSet<String> = all.iter().filter(|path| is_crate_root(path)).cloned().collect();
     let mut todo: Vec<String> = reached.iter().cloned().collect();
     while let Some(parent) = todo.pop() {
-        for line in read(&parent).lines() {
-            let Some((before, name)) = line.trim_end_matches(';').rsplit_once("mod ") else { continue };
-            let visibility = before.trim();
+        let text = read(&parent);
+        let mut before = "";
+        for line in text.lines() {
+            let named = before.strip_prefix("#[path = \"").and_then(|rest| rest.strip_suffix("\"]"));
+            before = line;
+            let Some((visibility, name)) = line.trim_end_matches(';').rsplit_once("mod ") else { continue };
+            let visibility = visibility.trim();
             if !line.ends_with(';') || !(visibility.is_empty() || visibility.starts_with("pub")) {
                 continue;
             }
-            for path in module_files(&parent, name) {
+            let beside = named.map(|file| format!("{}/{file}", parent.rsplit_once('/').unwrap().0));
+            for path in module_files(&parent, name).into_iter().chain(beside) {
                 if all.contains(&path) && reached.insert(path.clone()) {
                     todo.push(path);
                 }
@@ -213,9 +218,10 @@ fn links_lead_somewhere_and_name_tests_that_exist() {
             {
                 broken.push(format!("{document}: {target} has no such heading"));
             }
-            // A link whose text is a name in code and whose target is a source file names a function in it.
+            // A link to a source file whose text is a name with underscores in code names a function in it.
             let name = label.strip_prefix('`').and_then(|label| label.strip_suffix('`'));
-            if let Some(name) = name.filter(|name| path.ends_with(".rs") && !name.ends_with(".rs"))
+            if let Some(name) =
+                name.filter(|name| path.ends_with(".rs") && name.contains('_') && !name.ends_with(".rs"))
                 && !content.contains(&format!("fn {name}("))
             {
                 broken.push(format!("{document}: {path} has no fn {name}"));
@@ -242,6 +248,45 @@ fn the_code_map_lists_exactly_the_files_that_exist() {
     let exist = rust_files();
     none(exist.difference(&listed).cloned(), "missing from the code map of docs/architecture.md");
     none(listed.difference(&exist).cloned(), "listed in the code map, and not there");
+}
+
+/// The library code of a file: what stands before its tests.
+fn library(path: &str) -> String {
+    let text = read(path);
+    text.split("\n#[cfg(test)]\n").next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn each_crate_keeps_to_what_it_is_for() {
+    let places = |word: &str, below: &[&str]| -> BTreeSet<String> {
+        let all = below.iter().flat_map(|directory| files(directory, ".rs"));
+        all.filter(|path| {
+            library(path).lines().any(|line| !line.trim_start().starts_with("//") && line.contains(word))
+        })
+        .collect()
+    };
+    for word in ["rusqlite", "thread::spawn", "thread::Builder"] {
+        none(places(word, &["protocol/src"]), &format!("protocol has no {word}"));
+    }
+    let outside = places("rusqlite", &["client/src"]);
+    none(outside.into_iter().filter(|path| !path.contains("/read/")), "only the reader opens databases");
+
+    let product = ["protocol/src", "client/src", "writer/src"];
+    let unsafe_places = ["protocol/src/progress.rs", "writer/src/fence.rs"].map(str::to_owned);
+    let found = places("unsafe {", &product);
+    none(found.into_iter().filter(|path| !unsafe_places.contains(path)), "unsafe code has two homes");
+
+    // Wherever a file appears under a new name, somebody has thought about what a crash leaves behind.
+    let renaming = [
+        "protocol/src/publish.rs",
+        "client/src/segment_file.rs",
+        "writer/src/quarantine.rs",
+        "writer/src/receipts.rs",
+        "writer/src/cli/backup.rs",
+    ]
+    .map(str::to_owned);
+    let found = places("fs::rename(", &product);
+    none(found.into_iter().filter(|path| !renaming.contains(path)), "use protocol::publish");
 }
 
 #[test]

@@ -112,7 +112,7 @@ fn play(name: Name, store: &Path, promises: &Path) -> Result<()> {
 
 /// The writer as a library: what `penholder serve` does, inside a process of your own.
 fn serve(store: &Path) -> Result<()> {
-    let config = Config::load(store.to_owned())?.validate()?;
+    let config = Config::load(store)?.validate()?;
     let stop = Stop::new();
     stop.on_signals()?;
     Ok(penholder::run(&config, &stop, &mut Announce)?)
