@@ -1,0 +1,327 @@
+//! What can be typed: flags, texts and examples of every command.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use penholder_protocol::Key;
+
+const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failure, 2 usage, 3 check found something, 4 another writer holds the store, \
+    5 timed out (the command stays queued), 6 at least one command was rejected.";
+
+/// A single-writer sidecar for SQLite: one process holds the pen, everybody else slips it notes.
+#[derive(Debug, Parser)]
+#[command(name = "penholder", version, after_help = EXIT_CODES, before_help = "\
+Examples:
+  penholder serve ./store
+  penholder exec ./store --db activity \"INSERT INTO activity_events(at, kind) VALUES (?1, ?2)\" 1763674455000 focus
+  penholder query ./store --db activity \"SELECT count(*) FROM activity_events\"
+  penholder status ./store")]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) common: Common,
+    #[command(subcommand)]
+    pub(super) task: Task,
+}
+
+/// Flags of every command.
+#[derive(Debug, Args)]
+pub(super) struct Common {
+    /// Colours in help, tables and messages
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    pub(super) color: Color,
+    /// Logs more, to stderr; twice for everything. `RUST_LOG` overrules it
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(super) verbose: u8,
+    /// Logs errors only; twice for nothing
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "verbose")]
+    pub(super) quiet: u8,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Color {
+    /// On a terminal, unless `NO_COLOR` is set
+    Auto,
+    /// Even when piped
+    Always,
+    /// Not at all
+    Never,
+}
+
+impl Color {
+    pub(super) fn for_clap(self) -> clap::ColorChoice {
+        match self {
+            Self::Auto => clap::ColorChoice::Auto,
+            Self::Always => clap::ColorChoice::Always,
+            Self::Never => clap::ColorChoice::Never,
+        }
+    }
+}
+
+/// One variant per command.
+#[derive(Debug, Subcommand)]
+pub(super) enum Task {
+    Serve(ServeArgs),
+    Exec(ExecArgs),
+    Query(QueryArgs),
+    Status(StatusArgs),
+    Rejected(RejectedArgs),
+    Check(CheckArgs),
+    Backup(BackupArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
+}
+
+/// Runs the writer: applies what clients submit, until SIGTERM or SIGINT
+#[derive(Debug, Args)]
+#[command(before_help = "\
+Examples:
+  penholder serve ./store
+  penholder serve ./store --schema ./migrations
+  penholder serve ./store --once")]
+pub(super) struct ServeArgs {
+    /// Directory of the store; created if there is none
+    pub(super) store: PathBuf,
+    /// Migrations, DIR/<database>/NNN_name.sql; without it the built-in activity-tracker schema
+    #[arg(long, value_name = "DIR")]
+    pub(super) schema: Option<PathBuf>,
+    /// Applies what is in the spool, then ends
+    #[arg(long)]
+    pub(super) once: bool,
+    /// Runs on a file system that is not known to keep SQLite's locks
+    #[arg(long)]
+    pub(super) allow_filesystem: bool,
+    /// Starts although a database is older than what was applied: it was restored from a backup
+    #[arg(long)]
+    pub(super) accept_rollback: bool,
+    /// Does not watch the spool: safety poll only
+    #[arg(long)]
+    pub(super) no_notify: bool,
+}
+
+/// Submits commands, and waits until they are applied
+#[derive(Debug, Args)]
+#[command(before_help = "\
+Examples:
+  penholder exec ./store --db config \"INSERT INTO projects(name) VALUES (?1) RETURNING id\" Penholder
+  penholder exec ./store --db config \"DELETE FROM projects WHERE id = ?1\" 7 --expect 1
+  penholder exec ./store --stdin < commands.jsonl
+with lines such as
+  {\"db\":\"config\",\"sql\":\"DELETE FROM settings WHERE key = ?1\",\"params\":[\"theme\"]}
+  {\"tx\":[{\"db\":\"config\",\"sql\":\"...\"},{\"db\":\"activity\",\"sql\":\"...\",\"params\":[1]}]}")]
+pub(super) struct ExecArgs {
+    /// Directory of the store
+    pub(super) store: PathBuf,
+    /// One SQL statement
+    #[arg(required_unless_present = "stdin", conflicts_with = "stdin", requires = "db")]
+    pub(super) sql: Option<String>,
+    /// Values of ?1, ?2 ...: JSON scalars where they parse as such, else text; {"blob":"<base64>"} for bytes
+    #[arg(value_name = "PARAM", allow_negative_numbers = true)]
+    pub(super) params: Vec<String>,
+    /// Database that the statement is for
+    #[arg(long, value_name = "NAME", conflicts_with = "stdin")]
+    pub(super) db: Option<String>,
+    /// Reads commands from stdin, one JSON object per line, and prints one JSON line per command, in order
+    #[arg(long)]
+    pub(super) stdin: bool,
+    /// What a command has to survive before the next step
+    #[arg(long, value_enum, default_value_t = Level::Applied)]
+    pub(super) level: Level,
+    /// How long to wait for an outcome; the command stays queued
+    #[arg(long, value_parser = duration, default_value = "10s", value_name = "TIME")]
+    pub(super) timeout: Duration,
+    /// Idempotency key: the same key gets the first outcome again
+    #[arg(long, value_parser = key, value_name = "UUID", conflicts_with = "stdin")]
+    pub(super) key: Option<Key>,
+    /// Rejects the command unless it changes exactly N rows
+    #[arg(long, value_name = "N", conflicts_with = "stdin")]
+    pub(super) expect: Option<u64>,
+    /// With --stdin, how many commands may be in flight
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=65_535))]
+    pub(super) window: u32,
+    /// Prints JSON; --stdin always does
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// What a command survives once it is reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Level {
+    /// The death of any process
+    Queued,
+    /// Power loss
+    Durable,
+    /// Power loss; the effect is committed and the outcome known
+    Applied,
+}
+
+/// Runs a read-only query on a consistent snapshot
+#[derive(Debug, Args)]
+#[command(before_help = "\
+Examples:
+  penholder query ./store --db activity \"SELECT kind, count(*) FROM activity_events GROUP BY kind\"
+  penholder query ./store --db config \"SELECT * FROM projects WHERE id = ?1\" 1 --json")]
+pub(super) struct QueryArgs {
+    /// Directory of the store
+    pub(super) store: PathBuf,
+    /// One SQL statement that returns rows
+    pub(super) sql: String,
+    /// Values of ?1, ?2 ..., as for exec
+    #[arg(value_name = "PARAM", allow_negative_numbers = true)]
+    pub(super) params: Vec<String>,
+    /// Database to ask
+    #[arg(long, value_name = "NAME")]
+    pub(super) db: String,
+    /// Prints one JSON object per row
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Shows the writer, the databases and the spool, without disturbing them
+#[derive(Debug, Args)]
+#[command(before_help = "\
+Examples:
+  penholder status ./store
+  penholder status ./store --json | jq .spool.pending_bytes")]
+pub(super) struct StatusArgs {
+    /// Directory of the store
+    pub(super) store: PathBuf,
+    /// Prints one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Lists, shows, retries or drops rejected commands
+#[derive(Debug, Args)]
+#[command(before_help = "\
+Examples:
+  penholder rejected ./store
+  penholder rejected ./store show 0123456789abcdef0123456789abcdef-7
+  penholder rejected ./store retry 0123456789abcdef0123456789abcdef-7
+  penholder rejected ./store drop 0123456789abcdef0123456789abcdef-7 0123456789abcdef0123456789abcdef-8")]
+pub(super) struct RejectedArgs {
+    /// Directory of the store
+    pub(super) store: PathBuf,
+    #[command(subcommand)]
+    pub(super) action: Option<RejectedAction>,
+    /// Prints one JSON object per command
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+}
+
+/// What to do with rejected commands; to list them is the default.
+#[derive(Debug, Subcommand)]
+pub(super) enum RejectedAction {
+    /// Lists them, oldest first
+    List,
+    /// Shows one in full, in the form that `exec --stdin` takes
+    Show {
+        /// As listed: <stream>-<sequence>
+        id: String,
+    },
+    /// Submits them again as they were; what is applied is no longer listed
+    Retry {
+        /// As listed
+        #[arg(required = true)]
+        ids: Vec<String>,
+        /// How long to wait for each outcome
+        #[arg(long, value_parser = duration, default_value = "10s", value_name = "TIME")]
+        timeout: Duration,
+    },
+    /// Forgets them
+    Drop {
+        /// As listed
+        #[arg(required = true)]
+        ids: Vec<String>,
+        /// How long to wait for each outcome
+        #[arg(long, value_parser = duration, default_value = "10s", value_name = "TIME")]
+        timeout: Duration,
+    },
+}
+
+/// Verifies databases, spool and receipts against each other; exits with 3 on a finding
+#[derive(Debug, Args)]
+#[command(before_help = "\
+Examples:
+  penholder check ./store
+  penholder check ./store --json | jq '.findings[]'")]
+pub(super) struct CheckArgs {
+    /// Directory of the store
+    pub(super) store: PathBuf,
+    /// Prints one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Copies all databases as of one moment, while the writer runs
+#[derive(Debug, Args)]
+#[command(before_help = "\
+Examples:
+  penholder backup ./store --to ./backup-2026-11-20")]
+pub(super) struct BackupArgs {
+    /// Directory of the store
+    pub(super) store: PathBuf,
+    /// Where the copy goes: a directory that is empty or does not exist
+    #[arg(long, value_name = "DIR")]
+    pub(super) to: PathBuf,
+    /// Prints the manifest as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Prints a completion script for a shell
+#[derive(Debug, Args)]
+#[command(before_help = "\
+Examples:
+  penholder completions bash > /etc/bash_completion.d/penholder
+  penholder completions zsh > ~/.zfunc/_penholder")]
+pub(super) struct CompletionsArgs {
+    /// Which shell
+    #[arg(value_enum)]
+    pub(super) shell: clap_complete::Shell,
+}
+
+/// Prints the manual page
+#[derive(Debug, Args)]
+#[command(before_help = "\
+Examples:
+  penholder man | man -l -
+  penholder man --out /usr/local/share/man/man1")]
+pub(super) struct ManArgs {
+    /// Writes one page per command into DIR instead
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: Option<PathBuf>,
+}
+
+/// The whole command line.
+pub(super) fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// What `--color` says, before anything else is looked at; a wrong word is for clap to report.
+pub(super) fn color_of(arguments: &[OsString]) -> Color {
+    let mut words =
+        arguments.iter().skip(1).filter_map(|word| word.to_str()).take_while(|word| *word != "--");
+    let mut color = Color::Auto;
+    while let Some(word) = words.next() {
+        let value = if word == "--color" { words.next() } else { word.strip_prefix("--color=") };
+        color = value.and_then(|value| Color::from_str(value, false).ok()).unwrap_or(color);
+    }
+    color
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
+    parsed.ok_or_else(|| "expected a time with a unit, such as 10s, 500ms or 2m".to_owned())
+}
+
+/// Reads an idempotency key in any usual spelling of a UUID.
+pub(super) fn key(text: &str) -> Result<Key, String> {
+    text.parse::<uuid::Uuid>().map(|id| Key(id.into_bytes())).map_err(|error| format!("not a UUID: {error}"))
+}
+
+#[cfg(test)]
+#[path = "args_tests.rs"]
+mod tests;

@@ -1,0 +1,149 @@
+//! `penholder check`: the databases by themselves and against each other, then the spool and the receipts.
+
+use penholder_client::read::{ReadError, Reader, Snapshot};
+use penholder_protocol::{Control, Layout};
+use rusqlite::Connection;
+use serde::Serialize;
+
+use super::args::CheckArgs;
+use super::exit::{Exit, Failure};
+use super::findings::{self, Finding};
+use super::output::{BAD, GOOD, Output};
+use super::render;
+use super::spool::{self, Watermarks};
+use super::status;
+
+/// Most findings of one PRAGMA that are reported.
+const FINDINGS_COUNT_MAX: usize = 100;
+
+#[derive(Serialize)]
+struct Report {
+    schema: u32,
+    ok: bool,
+    store_id: String,
+    databases: usize,
+    segments: usize,
+    receipts: usize,
+    findings: Vec<Finding>,
+}
+
+/// Checks the store; exits with 3 on a finding.
+pub(super) fn run(args: &CheckArgs, output: &mut Output) -> Result<Exit, Failure> {
+    let layout = Layout::new(&args.store);
+    let control = status::control(&layout)?;
+    // Receipts promise, so they are read first; the databases last.
+    let receipts = spool::receipts(&layout, &control)?;
+    let segments = spool::segments(&layout, &control)?;
+    let mut reader = Reader::open(&args.store)?;
+    let mut watermarks = Watermarks::default();
+    let mut findings = in_databases(&mut reader, &control, &mut watermarks)?;
+    // What was reclaimed, and forgotten at a start, between the two looks is none.
+    let is_there = |segment: &spool::Segment| layout.segment(segment.name).exists();
+    let segments: Vec<_> = segments.into_iter().filter(is_there).collect();
+    let told: Vec<_> = receipts.into_iter().filter(|(stream, _)| layout.receipt(*stream).exists()).collect();
+    findings.extend(findings::in_spool(&segments, &watermarks, &control));
+    findings.extend(findings::in_receipts(&told, &watermarks));
+    let report = Report {
+        schema: 1,
+        ok: findings.is_empty(),
+        store_id: control.store.to_string(),
+        databases: control.databases.len(),
+        segments: segments.len(),
+        receipts: told.len(),
+        findings,
+    };
+    if args.json {
+        output.json(&report)?;
+    } else {
+        print(&report, output)?;
+    }
+    Ok(if report.ok { Exit::Ok } else { Exit::Finding })
+}
+
+/// Checks the databases in one cut if there is one, else each for itself.
+fn in_databases(
+    reader: &mut Reader,
+    control: &Control,
+    watermarks: &mut Watermarks,
+) -> Result<Vec<Finding>, Failure> {
+    let mut findings = Vec::new();
+    match reader.snapshot() {
+        Ok(snapshot) => {
+            for slot in &control.databases {
+                findings.extend(in_database(&snapshot, &slot.name, control, watermarks)?);
+            }
+            return Ok(findings);
+        }
+        Err(error @ ReadError::Uneven { writer_running: false, .. }) => {
+            findings.push(Finding::new("clock", "store", error.to_string()));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    for slot in &control.databases {
+        findings.extend(in_database(&reader.single(&slot.name)?, &slot.name, control, watermarks)?);
+    }
+    Ok(findings)
+}
+
+fn in_database(
+    snapshot: &Snapshot<'_>,
+    name: &str,
+    control: &Control,
+    watermarks: &mut Watermarks,
+) -> Result<Vec<Finding>, Failure> {
+    let failed = || Failure::on(format!("cannot check {name}.db"));
+    let connection = snapshot.database(name)?;
+    let mut findings = in_pages(connection, name).map_err(failed())?;
+    findings.extend(in_references(connection, name).map_err(failed())?);
+    let sql = "SELECT value FROM _penholder_meta WHERE key = 'store_id'";
+    let id: String = connection.query_row(sql, [], |row| row.get(0)).map_err(failed())?;
+    if id != control.store.to_string() {
+        findings.push(Finding::new("identity", name, format!("it belongs to the store {id}")));
+    }
+    let reclaimed = control.databases.iter().find(|slot| slot.name == name).map(|slot| slot.reclaimed);
+    let own = snapshot.tick(name)?;
+    if let Some(reclaimed) = reclaimed.filter(|reclaimed| *reclaimed > own) {
+        let message = format!(
+            "it is at tick {own}, and segments were deleted when it was at {reclaimed}: it was replaced by an older copy"
+        );
+        findings.push(Finding::new("clock", name, message));
+    }
+    watermarks.load(connection).map_err(failed())?;
+    Ok(findings)
+}
+
+fn in_pages(connection: &Connection, name: &str) -> rusqlite::Result<Vec<Finding>> {
+    let mut statement = connection.prepare(&format!("PRAGMA integrity_check({FINDINGS_COUNT_MAX})"))?;
+    let lines = statement.query_map([], |row| row.get::<_, String>(0))?;
+    let wrong = lines.filter(|line| line.as_ref().map_or(true, |line| line != "ok"));
+    wrong.map(|line| Ok(Finding::new("integrity", name, line?))).collect()
+}
+
+fn in_references(connection: &Connection, name: &str) -> rusqlite::Result<Vec<Finding>> {
+    let mut statement = connection.prepare("PRAGMA foreign_key_check")?;
+    let rows = statement.query_map([], |row| {
+        let (table, id, parent): (String, Option<i64>, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let id = id.map_or_else(|| "without a row id".to_owned(), |id| id.to_string());
+        Ok(Finding::new(
+            "foreign_keys",
+            name,
+            format!("row {id} of {table} refers to a row of {parent} that is not there"),
+        ))
+    })?;
+    rows.take(FINDINGS_COUNT_MAX).collect()
+}
+
+fn print(report: &Report, output: &mut Output) -> Result<(), Failure> {
+    for finding in &report.findings {
+        let word = output.paint(BAD, finding.check);
+        output.line(format!("{word} {}: {}", finding.subject, render::printable(&finding.message)))?;
+    }
+    let word = if report.ok { output.paint(GOOD, "ok") } else { output.paint(BAD, "not ok") };
+    let looked = [
+        render::count(report.databases as u64, "database"),
+        render::count(report.segments as u64, "segment"),
+        render::count(report.receipts as u64, "receipt file"),
+    ];
+    let found = render::count(report.findings.len() as u64, "finding");
+    output.line(format!("{word}: {} checked, {found}", looked.join(", ")))
+}

@@ -1,0 +1,78 @@
+//! The command line, as flow: arguments in, one function per command, an exit code out.
+
+mod args;
+mod logging;
+mod serve;
+mod submit;
+mod exec;
+mod stdin;
+mod query;
+mod spool;
+mod status;
+mod rejected;
+mod retry;
+mod check;
+mod findings;
+mod backup;
+mod pages;
+mod json;
+mod line;
+mod outcome;
+mod render;
+mod output;
+mod exit;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::FromArgMatches;
+
+use self::args::{Cli, Task};
+use self::exit::{Exit, Failure};
+use self::output::Output;
+
+/// Runs the command that the process was started with.
+pub(crate) fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let cli = match parse(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help that nobody reads to its end is no failure, and there is nobody left to tell about another one.
+            error.print().ok();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
+        }
+    };
+    logging::start(&cli.common, matches!(cli.task, Task::Serve(_)));
+    let mut output = Output::stdout(cli.common.color);
+    let ended = run(&cli.task, &mut output).and_then(|exit| output.finish().map(|()| exit));
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(Failure::Pipe) => Exit::Ok.into(),
+        Err(Failure::Said { exit, message }) => {
+            // What was printed before the failure stays printed, if anybody still reads it.
+            output.finish().ok();
+            output.complain(&message);
+            exit.into()
+        }
+    }
+}
+
+/// Reads the arguments; the colour of help and usage errors follows them too, so that is looked up first.
+fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
+    let command = args::command().color(args::color_of(arguments).for_clap());
+    Cli::from_arg_matches(&command.try_get_matches_from(arguments)?)
+}
+
+fn run(task: &Task, output: &mut Output) -> Result<Exit, Failure> {
+    match task {
+        Task::Serve(args) => serve::run(args, output),
+        Task::Exec(args) => exec::run(args, output),
+        Task::Query(args) => query::run(args, output),
+        Task::Status(args) => status::run(args, output),
+        Task::Rejected(args) => rejected::run(args, output),
+        Task::Check(args) => check::run(args, output),
+        Task::Backup(args) => backup::run(args, output),
+        Task::Completions(args) => pages::completions(args, output),
+        Task::Man(args) => pages::man(args, output),
+    }
+}
