@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use penholder_protocol::{Applied, Code, Command, Outcome, Rejection, Statement, StatementResult, Tick, limits};
+use penholder_protocol::{
+    Applied, Code, Command, Outcome, Rejection, Statement, StatementResult, Tick, limits,
+};
 use rusqlite::ErrorCode;
 
 use crate::batch::Entry;
@@ -50,7 +52,8 @@ pub(crate) fn apply(
         return Ok(Verdict::Decided(first));
     }
     if entry.bytes > COMMAND_BYTES_MAX {
-        let message = format!("the command takes {} bytes with its SQL, {COMMAND_BYTES_MAX} are allowed", entry.bytes);
+        let message =
+            format!("the command takes {} bytes with its SQL, {COMMAND_BYTES_MAX} are allowed", entry.bytes);
         return Ok(Verdict::Decided(Outcome::Rejected(rejection(Code::Limit, &message, None))));
     }
     let mode = if entry.touches.are_several() { Mode::ClientReplayable } else { Mode::Client };
@@ -65,7 +68,11 @@ pub(crate) fn apply(
     }
     let wants_results = entry.wants_results || command.key.is_some();
     let ran = run_all(databases, command, mode, wants_results);
-    entry.touches.iter().filter_map(|index| databases.get(index)).for_each(|database| database.guard.stop_clock());
+    entry
+        .touches
+        .iter()
+        .filter_map(|index| databases.get(index))
+        .for_each(|database| database.guard.stop_clock());
     let outcome = match ran {
         Ok(results) => Outcome::Applied(Applied { tick, results: wants_results.then_some(results) }),
         Err(Failure::Rejected(rejection)) => Outcome::Rejected(rejection),
@@ -88,7 +95,8 @@ fn close(
     if let Outcome::Applied(_) = outcome
         && (ended || deferred)
     {
-        let message = if deferred { "FOREIGN KEY constraint failed" } else { "the command ended its transaction" };
+        let message =
+            if deferred { "FOREIGN KEY constraint failed" } else { "the command ended its transaction" };
         outcome = Outcome::Rejected(rejection(Code::Constraint, message, None));
     }
     if let Outcome::Rejected(rejection) = &outcome
@@ -120,7 +128,9 @@ fn needs_savepoint(databases: &mut [Database<'_>], command: &Command, mode: Mode
     if statement.expect_rows.is_some() || command.key.is_some() {
         return true;
     }
-    let Some(database) = databases.iter_mut().find(|d| d.name == statement.text.database) else { return false };
+    let Some(database) = databases.iter_mut().find(|d| d.name == statement.text.database) else {
+        return false;
+    };
     database.guard.set_mode(mode);
     // What does not prepare will not run either.
     database.prepare(&statement.text, mode).is_ok_and(|prepared| prepared.may_stop_half_way)
@@ -144,7 +154,8 @@ fn run_all(
             );
             return Err(Failure::Rejected(rejection(Code::Sql, &message, Some(index))));
         };
-        let result = run_one(database, statement, mode, &mut budget).map_err(|error| classify(error, database, index))?;
+        let result = run_one(database, statement, mode, &mut budget)
+            .map_err(|error| classify(error, database, index))?;
         if let Some(expected) = statement.expect_rows
             && result.changes != expected
         {
@@ -182,7 +193,8 @@ fn run_one(
         let before = connection.total_changes();
         let mut rows = prepared.raw_query();
         while let Some(row) = rows.next()? {
-            let size = 8 + (0..columns).map(|column| row.get_ref(column).map_or(0, size_of_value)).sum::<usize>();
+            let size =
+                8 + (0..columns).map(|column| row.get_ref(column).map_or(0, size_of_value)).sum::<usize>();
             if size > *budget {
                 *budget = 0;
                 result.rows_truncated = true;
@@ -234,7 +246,9 @@ fn classify(error: rusqlite::Error, database: &Database<'_>, statement: u32) -> 
         ) => return Failure::Environment(Error::sqlite("apply a command to", &database.name)(error)),
         Some(ErrorCode::ConstraintViolation) => (Code::Constraint, text),
         Some(ErrorCode::TooBig) => (Code::Limit, text),
-        Some(ErrorCode::OperationInterrupted) => (Code::Limit, "the command took longer than its deadline".into()),
+        Some(ErrorCode::OperationInterrupted) => {
+            (Code::Limit, "the command took longer than its deadline".into())
+        }
         Some(ErrorCode::AuthorizationForStatementDenied) => (Code::Grant, denied.unwrap_or(text)),
         _ => match denied {
             // A denied read inside an expression surfaces as a plain error.

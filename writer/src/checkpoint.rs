@@ -18,7 +18,12 @@ impl Checkpoints {
     }
 
     /// Checkpoints what is due: above the soft bound when idle, above the hard one in any case.
-    pub(crate) fn run(&mut self, databases: &[Database<'_>], config: &Config, idle: bool) -> Result<(), Error> {
+    pub(crate) fn run(
+        &mut self,
+        databases: &[Database<'_>],
+        config: &Config,
+        idle: bool,
+    ) -> Result<(), Error> {
         let bound = if idle { config.wal_bytes_soft } else { config.wal_bytes_hard } / PAGE_BYTES;
         for (database, not_below) in databases.iter().zip(&mut self.not_below) {
             let pages = database.guard.wal_pages();

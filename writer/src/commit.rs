@@ -11,8 +11,8 @@ use crate::apply::{self, Verdict};
 use crate::batch::{Entry, Touches, touches_of};
 use crate::clock::{Clock, Counts};
 use crate::database::Database;
-use crate::watermark::Watermarks;
 use crate::suspect::Suspicion;
+use crate::watermark::Watermarks;
 use crate::{Config, Error, crash, redo, rejected};
 
 /// What became of a batch. Nothing of it may be told before this value exists.
@@ -84,7 +84,10 @@ impl Committer<'_, '_> {
             database.run("begin a batch in", "BEGIN IMMEDIATE", [])?;
             let version = database.data_version()?;
             if let Some(last) = self.data_versions.get_mut(index).filter(|last| **last != version) {
-                log::error!("{}.db was written by another program: stop it, it can destroy data", database.name);
+                log::error!(
+                    "{}.db was written by another program: stop it, it can destroy data",
+                    database.name
+                );
                 *last = version;
                 foreign += 1;
             }
@@ -108,7 +111,9 @@ impl Committer<'_, '_> {
             }
             outcomes.push(if entry.is_done {
                 rejected::outcome_of(self.databases, entry, tick)?
-            } else if let Some(rejection) = condemned.get(&index).cloned().or_else(|| self.suspicion.verdict(entry)) {
+            } else if let Some(rejection) =
+                condemned.get(&index).cloned().or_else(|| self.suspicion.verdict(entry))
+            {
                 Outcome::Rejected(rejection)
             } else {
                 match apply::apply(self.databases, entry, tick, self.config.command_deadline)? {
@@ -122,7 +127,13 @@ impl Committer<'_, '_> {
     }
 
     /// Adds to the open transactions what makes the effects count once: watermarks, rejections, redo, clock.
-    fn seal(&self, entries: &[Entry], outcomes: &[Outcome], touches: Touches, tick: Tick) -> Result<(), Error> {
+    fn seal(
+        &self,
+        entries: &[Entry],
+        outcomes: &[Outcome],
+        touches: Touches,
+        tick: Tick,
+    ) -> Result<(), Error> {
         for index in touches.iter() {
             let Some(database) = self.databases.get(index) else { continue };
             let mut counts = Counts::default();

@@ -25,14 +25,17 @@ impl ControlFile {
             let mut content = new_content(config)?;
             create(layout, &mut content)?;
         }
-        let file =
-            OpenOptions::new().read(true).write(true).open(&path).map_err(Error::io("open", &path))?;
+        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(Error::io("open", &path))?;
         show_life(&file);
         let content = Control::read_from(&file).map_err(Error::io("read", &path))?;
         let names: Vec<_> = content.databases.iter().map(|slot| &slot.name).collect();
         if !names.iter().copied().eq(&config.databases) {
             return Err(Error::refused(
-                format!("{} was made for the databases {names:?}, not {:?}", path.display(), config.databases),
+                format!(
+                    "{} was made for the databases {names:?}, not {:?}",
+                    path.display(),
+                    config.databases
+                ),
                 "put the old list back into penholder.toml",
             ));
         }
@@ -91,7 +94,9 @@ fn create(layout: &Layout, content: &mut Control) -> Result<(), Error> {
 fn show_life(file: &File) {
     for _ in 0..100 {
         match fs2::FileExt::try_lock_exclusive(file) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(Duration::from_millis(2)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                std::thread::sleep(Duration::from_millis(2))
+            }
             Ok(()) | Err(_) => return,
         }
     }

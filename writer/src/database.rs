@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use penholder_protocol::{Layout, Text, Value, limits};
 use rusqlite::config::DbConfig;
+use rusqlite::fallible_iterator::FallibleIterator;
 use rusqlite::limits::Limit;
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::fallible_iterator::FallibleIterator;
 use rusqlite::{Batch, Connection, FileControl, OpenFlags, Statement, ToSql};
 
 use crate::guard::{Guard, Mode};
@@ -54,7 +54,8 @@ pub(crate) struct Prepared<'c> {
 /// Opens a database for writing, creating it if it is missing.
 pub(crate) fn open(layout: &Layout, name: &str, config: &Config) -> Result<(Connection, Arc<Guard>), Error> {
     let path = layout.database(name);
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(&path, flags).map_err(Error::sqlite("open", name))?;
     settle(&connection, &path, config).map_err(Error::sqlite("configure", name))?;
     let guard = Guard::install(&mut connection, name)?;
@@ -105,7 +106,12 @@ impl<'c> Database<'c> {
     }
 
     /// Runs one of the writer's own statements.
-    pub(crate) fn run(&self, operation: &'static str, sql: &str, params: impl rusqlite::Params) -> Result<(), Error> {
+    pub(crate) fn run(
+        &self,
+        operation: &'static str,
+        sql: &str,
+        params: impl rusqlite::Params,
+    ) -> Result<(), Error> {
         self.guard.set_mode(Mode::Engine);
         let run = || self.connection.prepare_cached(sql)?.execute(params).map(drop);
         run().map_err(Error::sqlite(operation, &self.name))
@@ -133,7 +139,9 @@ impl<'c> Database<'c> {
         if moved == 0 {
             return Ok(());
         }
-        Err(Error::Intruder { what: format!("{}.db was moved, removed or replaced while the writer held it", self.name) })
+        Err(Error::Intruder {
+            what: format!("{}.db was moved, removed or replaced while the writer held it", self.name),
+        })
     }
 
     /// The number that changes whenever another connection commits.
@@ -151,7 +159,8 @@ impl<'c> Database<'c> {
             std::collections::hash_map::Entry::Occupied(found) => Ok(found.into_mut()),
             std::collections::hash_map::Entry::Vacant(place) => {
                 let statement = prepare_one(self.connection, &text.sql)?;
-                let may_stop_half_way = says_fail(&text.sql) || schema_says_fail(self.connection, &self.guard, mode)?;
+                let may_stop_half_way =
+                    says_fail(&text.sql) || schema_says_fail(self.connection, &self.guard, mode)?;
                 Ok(place.insert(Prepared { statement, may_stop_half_way }))
             }
         }
@@ -164,7 +173,9 @@ fn prepare_one<'c>(connection: &'c Connection, sql: &str) -> rusqlite::Result<St
     let statement = texts.next()?.ok_or_else(|| refuse("the text holds no statement"))?;
     match texts.next() {
         Ok(None) => Ok(statement),
-        Ok(Some(_)) | Err(_) => Err(refuse("the text holds more than one statement; send them as one command")),
+        Ok(Some(_)) | Err(_) => {
+            Err(refuse("the text holds more than one statement; send them as one command"))
+        }
     }
 }
 

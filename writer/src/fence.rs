@@ -1,5 +1,8 @@
 //! All direct use of SQLite's C interface, for the few things that rusqlite does not offer.
-#![allow(unsafe_code, reason = "the calls below have no safe equivalent in rusqlite; each is justified where it stands")]
+#![allow(
+    unsafe_code,
+    reason = "the calls below have no safe equivalent in rusqlite; each is justified where it stands"
+)]
 
 use std::ffi::c_int;
 

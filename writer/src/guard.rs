@@ -1,6 +1,6 @@
 //! What SQL from a client may do: decided by SQLite's authorizer when a statement is prepared.
 
-use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -155,10 +155,13 @@ fn refusal(action: &AuthAction<'_>, replayable: bool) -> Option<String> {
         AuthAction::Pragma { pragma_name, .. } => {
             Some(format!("PRAGMA {} is not allowed in a command", pragma_name.escape_default()))
         }
-        AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => {
-            Some("BEGIN, COMMIT, ROLLBACK and SAVEPOINT are not allowed: a command is a transaction of its own".into())
-        }
-        _ => Some("changing the schema and temporary objects are not allowed in a command; use a migration".into()),
+        AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => Some(
+            "BEGIN, COMMIT, ROLLBACK and SAVEPOINT are not allowed: a command is a transaction of its own"
+                .into(),
+        ),
+        _ => Some(
+            "changing the schema and temporary objects are not allowed in a command; use a migration".into(),
+        ),
     }
 }
 
@@ -168,7 +171,8 @@ fn own_table(table: &str, verb: &str, rejected_allowed: bool) -> Option<String> 
     if lower.starts_with("_penholder_") && !(rejected_allowed && lower == "_penholder_rejected") {
         return Some(format!("may not {verb} {lower}: the table is Penholder's own"));
     }
-    (lower.starts_with("sqlite_") && verb != "read").then(|| format!("may not {verb} {lower}: the table is SQLite's own"))
+    (lower.starts_with("sqlite_") && verb != "read")
+        .then(|| format!("may not {verb} {lower}: the table is SQLite's own"))
 }
 
 fn nanoseconds(time: Duration) -> u64 {

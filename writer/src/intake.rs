@@ -139,7 +139,8 @@ impl Intake {
     /// Forgets the streams of which nothing is left, and says which.
     pub(crate) fn take_over(&mut self) -> Vec<StreamId> {
         let pending: Vec<_> = self.findings.finished.iter().map(|finished| finished.name.stream).collect();
-        let over: Vec<_> = self.streams.iter().filter(|(id, s)| s.is_over() && !pending.contains(id)).collect();
+        let over: Vec<_> =
+            self.streams.iter().filter(|(id, s)| s.is_over() && !pending.contains(id)).collect();
         let over: Vec<_> = over.into_iter().map(|(id, _)| *id).collect();
         self.streams.retain(|id, _| !over.contains(id));
         self.order.retain(|id| !over.contains(id));
@@ -200,7 +201,12 @@ impl Intake {
         let mut found = ready(self);
         while found > 0 && found < self.regulars && started.elapsed() < config.gather {
             std::thread::yield_now();
-            self.poll(watermarks, config, |stream| stream.queue.is_empty() && stream.idle_polls < HOT_POLLS, false)?;
+            self.poll(
+                watermarks,
+                config,
+                |stream| stream.queue.is_empty() && stream.idle_polls < HOT_POLLS,
+                false,
+            )?;
             found = ready(self);
         }
         Ok(())

@@ -4,9 +4,9 @@ use penholder_protocol::{
     Code, Command, Key, Outcome, Sequence, StreamId, Tick, decode_outcome, encode_commands, encode_outcome,
 };
 
+use crate::Error;
 use crate::apply::rejection;
 use crate::database::Database;
-use crate::Error;
 
 /// The first outcome of the command's key; a rejection if the key belongs to another command.
 pub(crate) fn lookup(databases: &[Database<'_>], command: &Command) -> Result<Option<Outcome>, Error> {

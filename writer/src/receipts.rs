@@ -7,9 +7,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use penholder_protocol::receipt::{self, ReceiptHeader};
-use penholder_protocol::{
-    Applied, Layout, Outcome, Progress, ProgressCell, StoreId, StreamId, Tick, limits,
-};
+use penholder_protocol::{Applied, Layout, Outcome, Progress, ProgressCell, StoreId, StreamId, Tick, limits};
 use rustix::fs::FallocateFlags;
 
 use crate::Error;
@@ -45,7 +43,11 @@ struct ReceiptFile {
 
 impl Receipts {
     /// Removes what nobody will read any more, and keeps the receipts of the streams in the spool.
-    pub(crate) fn open(layout: &Layout, store: StoreId, in_spool: impl Fn(StreamId) -> bool) -> Result<Self, Error> {
+    pub(crate) fn open(
+        layout: &Layout,
+        store: StoreId,
+        in_spool: impl Fn(StreamId) -> bool,
+    ) -> Result<Self, Error> {
         let directory = layout.receipts();
         let failed = || Error::io("clean", &directory);
         for item in std::fs::read_dir(&directory).map_err(failed())? {
@@ -102,7 +104,8 @@ impl Receipts {
             std::collections::hash_map::Entry::Occupied(found) => Ok(found.into_mut()),
             std::collections::hash_map::Entry::Vacant(place) => {
                 let path = self.layout.receipt(stream);
-                let file = ReceiptFile::resume_or_create(&path, self.store, stream).map_err(Error::io("open", &path))?;
+                let file = ReceiptFile::resume_or_create(&path, self.store, stream)
+                    .map_err(Error::io("open", &path))?;
                 Ok(place.insert(file))
             }
         }
@@ -149,7 +152,8 @@ impl ReceiptFile {
         let mut records = Vec::new();
         for (entry, outcome) in run {
             let wanted = entry.wants_results || matches!(outcome, Outcome::Rejected(_));
-            let is_known = matches!(outcome, Outcome::Rejected(_) | Outcome::Applied(Applied { results: Some(_), .. }));
+            let is_known =
+                matches!(outcome, Outcome::Rejected(_) | Outcome::Applied(Applied { results: Some(_), .. }));
             if !wanted || !is_known || entry.sequence <= self.cell.applied {
                 continue;
             }

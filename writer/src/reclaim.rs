@@ -31,7 +31,9 @@ pub(crate) fn reclaim(
     for segment in &finished {
         let path = layout.segment(segment.name);
         match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::io("remove", &path)(error)),
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(Error::io("remove", &path)(error));
+            }
             Ok(()) | Err(_) => {}
         }
     }

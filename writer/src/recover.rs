@@ -2,9 +2,7 @@
 
 use std::collections::HashMap;
 
-use penholder_protocol::{
-    Control, Epoch, Layout, SegmentName, StoreId, StreamId, Tick, sync_directory,
-};
+use penholder_protocol::{Control, Epoch, Layout, SegmentName, StoreId, StreamId, Tick, sync_directory};
 
 use crate::batch::Touches;
 use crate::clock::{Clock, Counts};
@@ -131,7 +129,8 @@ fn refuse_older(databases: &[Database<'_>], control: &Control, config: &Config) 
         let mut known = control.databases.get(index).map_or(Tick(0), |slot| slot.reclaimed);
         for (other, witness) in databases.iter().enumerate() {
             let row = |row: &rusqlite::Row<'_>| Ok((Tick(row.get(0)?), Tick(row.get(1)?)));
-            let Some((tick, previous)) = witness.read("read the clock of", sql, [&database.name], row)? else {
+            let Some((tick, previous)) = witness.read("read the clock of", sql, [&database.name], row)?
+            else {
                 continue;
             };
             // A crash between the commits of the witness's last batch leaves us one behind, and no more.
@@ -156,6 +155,9 @@ fn refuse_older(databases: &[Database<'_>], control: &Control, config: &Config) 
 }
 
 fn migrate_all(databases: &[Database<'_>], config: &Config, tick: Tick) -> Result<(), Error> {
+    if let Some(directory) = &config.schema {
+        migrate::check_directory(directory, &config.databases)?;
+    }
     let meta = "SELECT value FROM _penholder_meta WHERE key = 'schema'";
     for database in databases {
         let made_with: Option<String> = database.read("identify", meta, [], |row| row.get(0))?;
@@ -215,7 +217,8 @@ fn settle_streams(
         database.run("register a stream in", register, (stream.0, epoch.0))?;
     }
     let read = || {
-        let mut statement = database.connection.prepare("SELECT stream FROM _penholder_stream WHERE epoch <= ?1")?;
+        let mut statement =
+            database.connection.prepare("SELECT stream FROM _penholder_stream WHERE epoch <= ?1")?;
         let rows = statement.query_map([floor.0], |row| row.get(0).map(StreamId))?;
         rows.collect::<rusqlite::Result<Vec<_>>>()
     };
@@ -223,7 +226,11 @@ fn settle_streams(
     for stream in rows.iter().filter(|stream| !in_spool.contains_key(stream)) {
         database.run("drop a stream from", "DELETE FROM _penholder_stream WHERE stream = ?1", [stream.0])?;
     }
-    database.run("settle the floor of", "UPDATE _penholder_meta SET value = ?1 WHERE key = 'floor'", [floor.0])
+    database.run(
+        "settle the floor of",
+        "UPDATE _penholder_meta SET value = ?1 WHERE key = 'floor'",
+        [floor.0],
+    )
 }
 
 /// Keeps the newest idempotency keys.

@@ -5,7 +5,9 @@
 
 use std::collections::HashSet;
 
-use penholder_protocol::{Command, Epoch, Outcome, Sequence, StreamId, Tick, decode_commands, decode_outcome};
+use penholder_protocol::{
+    Command, Epoch, Outcome, Sequence, StreamId, Tick, decode_commands, decode_outcome,
+};
 use rusqlite::OptionalExtension;
 
 use crate::apply::{self, Verdict};
@@ -104,7 +106,10 @@ fn repeat(
         let verdict = apply::apply(databases, &half, tick, config.command_deadline * 10)?;
         if !matches!(verdict, Verdict::Decided(Outcome::Applied(_))) {
             return Err(Error::refused(
-                format!("command {} of stream {} cannot be completed: {verdict:?}", entry.sequence, entry.stream),
+                format!(
+                    "command {} of stream {} cannot be completed: {verdict:?}",
+                    entry.sequence, entry.stream
+                ),
                 "restore both databases from one backup",
             ));
         }
@@ -130,7 +135,8 @@ fn remembered(source: &Database<'_>, entry: &Entry) -> Result<Option<(Tick, Outc
     let sql = "SELECT tick, outcome FROM _penholder_key WHERE key = ?1";
     let row = |row: &rusqlite::Row<'_>| Ok((Tick(row.get(0)?), row.get::<_, Vec<u8>>(1)?));
     let Some((tick, outcome)) = source.read("look up a key in", sql, [key.0], row)? else { return Ok(None) };
-    let outcome = decode_outcome(&outcome).map_err(Error::io("decode the outcome of a key in", source.name.as_ref()))?;
+    let outcome = decode_outcome(&outcome)
+        .map_err(Error::io("decode the outcome of a key in", source.name.as_ref()))?;
     Ok(Some((tick, outcome)))
 }
 
@@ -149,5 +155,15 @@ fn entry(
         read().map_err(Error::sqlite("read a stream of", &database.name))
     });
     let epoch = Epoch(epoch.transpose()?.flatten().unwrap_or_default());
-    Ok(Entry { stream, epoch, sequence, command, touches, is_done: false, wants_results: false, submitted_ns: 0, bytes: 0 })
+    Ok(Entry {
+        stream,
+        epoch,
+        sequence,
+        command,
+        touches,
+        is_done: false,
+        wants_results: false,
+        submitted_ns: 0,
+        bytes: 0,
+    })
 }

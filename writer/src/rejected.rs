@@ -2,11 +2,11 @@
 
 use penholder_protocol::{Code, Outcome, Rejection, Tick, encode_commands};
 
+use crate::Error;
 use crate::apply::COMMAND_BYTES_MAX;
 use crate::batch::Entry;
 use crate::commit::applied_without_details;
 use crate::database::Database;
-use crate::Error;
 
 /// Stores a rejection in the transaction that moves the watermark past it.
 pub(crate) fn record(
@@ -20,7 +20,8 @@ pub(crate) fn record(
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     // A command that does not fit into a row is known by its outcome only.
     let fits = entry.bytes <= COMMAND_BYTES_MAX;
-    let command = fits.then(|| encode_commands(std::iter::once((entry.stream, entry.sequence, &entry.command))));
+    let command =
+        fits.then(|| encode_commands(std::iter::once((entry.stream, entry.sequence, &entry.command))));
     let row = (
         entry.stream.0,
         entry.sequence.0,
@@ -37,7 +38,9 @@ pub(crate) fn record(
 /// The outcome of a command that was decided before a crash.
 pub(crate) fn outcome_of(databases: &[Database<'_>], entry: &Entry, tick: Tick) -> Result<Outcome, Error> {
     let sql = "SELECT code, message, statement FROM _penholder_rejected WHERE stream = ?1 AND sequence = ?2";
-    let Some(database) = databases.get(entry.touches.first()) else { return Ok(applied_without_details(tick)) };
+    let Some(database) = databases.get(entry.touches.first()) else {
+        return Ok(applied_without_details(tick));
+    };
     let row = |row: &rusqlite::Row<'_>| {
         let code = Code::from_word(&row.get::<_, String>(0)?).unwrap_or(Code::Sql);
         Ok(Rejection { code, message: row.get(1)?, statement: row.get(2)? })

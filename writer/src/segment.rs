@@ -5,8 +5,8 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 
 use penholder_protocol::{
-    DecodeError, Layout, SegmentDecoder, SegmentHeader, SegmentKind, SegmentName, Sequence, Step, StoreId, Submitted,
-    limits,
+    DecodeError, Layout, SegmentDecoder, SegmentHeader, SegmentKind, SegmentName, Sequence, Step, StoreId,
+    Submitted, limits,
 };
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -60,7 +60,11 @@ impl Segment {
         let file = file.map_err(|error| match error.kind() {
             ErrorKind::NotFound => Trouble::Nothing,
             ErrorKind::PermissionDenied => Trouble::Corrupt(format!("cannot be opened: {error}")),
-            _ if [Errno::NXIO, Errno::LOOP, Errno::NODEV].map(Errno::raw_os_error).map(Some).contains(&error.raw_os_error()) => {
+            _ if [Errno::NXIO, Errno::LOOP, Errno::NODEV]
+                .map(Errno::raw_os_error)
+                .map(Some)
+                .contains(&error.raw_os_error()) =>
+            {
                 Trouble::Corrupt("not a regular file".into())
             }
             _ => Trouble::Environment(Error::io("open", &path)(error)),
@@ -125,7 +129,9 @@ impl Segment {
             if start >= limits::SEGMENT_BYTES_MAX {
                 return Err(Trouble::Corrupt("longer than a segment may be".into()));
             }
-            let failed = |error| Trouble::Environment(Error::io("read a segment of", self.name.to_string().as_ref())(error));
+            let failed = |error| {
+                Trouble::Environment(Error::io("read a segment of", self.name.to_string().as_ref())(error))
+            };
             let length = read_up_to(&self.file, scratch, start).map_err(failed)?;
             loop {
                 let read_so_far = usize::try_from(self.decoder.offset() - start).unwrap_or(usize::MAX);

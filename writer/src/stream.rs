@@ -183,7 +183,12 @@ impl Stream {
         Ok(true)
     }
 
-    fn check_identity(&self, segment: &Segment, rules: &Rules, watermarks: &Watermarks) -> Result<(), Trouble> {
+    fn check_identity(
+        &self,
+        segment: &Segment,
+        rules: &Rules,
+        watermarks: &Watermarks,
+    ) -> Result<(), Trouble> {
         let header = &segment.header;
         if header.epoch > rules.epoch {
             return Err(Trouble::Corrupt(format!("it is of epoch {}, which has not come yet", header.epoch)));
@@ -207,11 +212,13 @@ impl Stream {
                     header.number, header.first_sequence
                 )))
             }
-            None if header.first_sequence > watermarks.highest(self.id).next() => Err(Trouble::Corrupt(format!(
-                "a gap: it starts with command {}, and command {} is the last that any database has",
-                header.first_sequence,
-                watermarks.highest(self.id)
-            ))),
+            None if header.first_sequence > watermarks.highest(self.id).next() => {
+                Err(Trouble::Corrupt(format!(
+                    "a gap: it starts with command {}, and command {} is the last that any database has",
+                    header.first_sequence,
+                    watermarks.highest(self.id)
+                )))
+            }
             _ => Ok(()),
         }
     }
@@ -256,8 +263,12 @@ fn entries(
             let pending = watermarks.pending(stream, sequence, named);
             is_done = pending.is_empty();
             if !is_done && pending != named {
-                log::warn!("command {sequence} of stream {stream} is in one database only: a rollback was accepted");
-                let is_pending = |name: &str| Touches::index_of(name, &rules.databases).is_some_and(|i| pending.contains(i));
+                log::warn!(
+                    "command {sequence} of stream {stream} is in one database only: a rollback was accepted"
+                );
+                let is_pending = |name: &str| {
+                    Touches::index_of(name, &rules.databases).is_some_and(|i| pending.contains(i))
+                };
                 command.statements.retain(|statement| is_pending(&statement.text.database));
                 touches = pending;
             }

@@ -34,14 +34,21 @@ impl Suspicion {
         let condemned = suspect.filter(|_| content.fruitless_starts >= STARTS_BEFORE_VERDICT);
         let cautious = content.fruitless_starts >= STARTS_BEFORE_CAUTION;
         if cautious {
-            log::warn!("{} starts in a row committed nothing: applying commands one by one", content.fruitless_starts);
+            log::warn!(
+                "{} starts in a row committed nothing: applying commands one by one",
+                content.fruitless_starts
+            );
         }
         Self { cautious, condemned, committed: false }
     }
 
     /// Narrows a batch to one command while caution is needed, and names it durably enough to survive an abort.
     /// Returns the commands that have to wait.
-    pub(crate) fn isolate(&self, batch: &mut Vec<Entry>, control: &mut ControlFile) -> Result<Vec<Entry>, Error> {
+    pub(crate) fn isolate(
+        &self,
+        batch: &mut Vec<Entry>,
+        control: &mut ControlFile,
+    ) -> Result<Vec<Entry>, Error> {
         if !self.cautious || self.committed {
             return Ok(Vec::new());
         }
@@ -54,7 +61,8 @@ impl Suspicion {
     /// Why a command is not run at all.
     pub(crate) fn verdict(&self, entry: &Entry) -> Option<Rejection> {
         let message = "the writer died of this command several times; it was set aside without being run";
-        (self.condemned == Some((entry.stream, entry.sequence))).then(|| rejection(Code::Poison, message, None))
+        (self.condemned == Some((entry.stream, entry.sequence)))
+            .then(|| rejection(Code::Poison, message, None))
     }
 
     /// A batch was committed: the writer is not dying of what it does.

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use penholder_protocol::{Epoch, Sequence, StreamId};
 
+use crate::Error;
 use crate::batch::{Entry, Touches};
 use crate::database::Database;
-use crate::Error;
 
 /// The watermarks as they are in the databases, kept in memory between commits.
 #[derive(Debug, Default)]
@@ -22,7 +22,8 @@ impl Watermarks {
             let read = || {
                 let sql = "SELECT stream, sequence FROM _penholder_stream";
                 let mut statement = database.connection.prepare(sql)?;
-                let rows = statement.query_map([], |row| Ok((StreamId(row.get(0)?), Sequence(row.get(1)?))))?;
+                let rows =
+                    statement.query_map([], |row| Ok((StreamId(row.get(0)?), Sequence(row.get(1)?))))?;
                 rows.collect::<rusqlite::Result<HashMap<_, _>>>()
             };
             read().map_err(Error::sqlite("read the watermarks of", &database.name))
@@ -49,7 +50,12 @@ impl Watermarks {
     }
 
     /// Writes the watermarks that a batch moves in one database, in the transaction that carries its effect.
-    pub(crate) fn advance(&self, index: usize, database: &Database<'_>, entries: &[Entry]) -> Result<(), Error> {
+    pub(crate) fn advance(
+        &self,
+        index: usize,
+        database: &Database<'_>,
+        entries: &[Entry],
+    ) -> Result<(), Error> {
         let sql = "INSERT INTO _penholder_stream(stream, epoch, sequence) VALUES (?1, ?2, ?3) \
                    ON CONFLICT (stream) DO UPDATE SET sequence = excluded.sequence";
         for (stream, (epoch, sequence)) in moved(index, entries) {
