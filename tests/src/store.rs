@@ -251,7 +251,7 @@ impl Store {
     pub fn work(&mut self, mix: Mix, commands: u64) -> Work {
         let client = self.next_client;
         self.next_client += 1;
-        let patience = Duration::from_secs(60);
+        let patience = Duration::from_mins(1);
         Work { store: self.path(), logs: self.logs(), client, mix, commands, patience }
     }
 
@@ -370,8 +370,7 @@ impl Process {
 
     /// Waits until it has ended by itself, and stops the test if it failed or never does.
     pub fn finish(mut self) {
-        let status =
-            wait_for(&mut self.0, Duration::from_secs(120)).expect("a client or reader does not end");
+        let status = wait_for(&mut self.0, Duration::from_mins(2)).expect("a client or reader does not end");
         assert!(status.success(), "a client or reader failed: {status}");
     }
 }

@@ -81,7 +81,7 @@ fn values_of_every_type_arrive_as_they_were() {
         Value::Text("žluťoučký\nkůň \u{1f40e} \0 and more".into()),
         Value::Text(String::new()),
         Value::Blob(Vec::new()),
-        Value::Blob((0..3 << 20).map(|byte| (byte % 251) as u8).collect()),
+        Value::Blob((0..=250_u8).cycle().take(3 << 20).collect()),
     ];
     for value in values {
         let mut statement = Statement::new("activity", "INSERT INTO thing VALUES (?1)");

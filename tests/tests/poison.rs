@@ -111,7 +111,9 @@ fn run(store: &Store, client: &mut Client, case: i64, shape: Shape, statement: &
         match outcome {
             Outcome::Rejected(rejection) if sequence == OFFENDER => rejected = Some(rejection),
             Outcome::Applied(_) if sequence != OFFENDER => {}
-            other => panic!("{shape:?}, {statement:?}: command {sequence}: {other:?}"),
+            other @ (Outcome::Applied(_) | Outcome::Rejected(_)) => {
+                panic!("{shape:?}, {statement:?}: command {sequence}: {other:?}")
+            }
         }
     }
     let expected: Vec<i64> = (1..=COMMANDS).filter(|sequence| *sequence != OFFENDER).collect();

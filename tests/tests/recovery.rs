@@ -8,6 +8,7 @@
 )]
 
 use std::os::unix::fs::OpenOptionsExt;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use penholder_client::Durability;
@@ -93,7 +94,7 @@ fn of_many_writers_started_at_once_exactly_one_stays() {
         writer.kill().ok();
         wait_for(writer, PATIENCE);
     }
-    assert_eq!(ended.iter().map(|status| status.code()).collect::<Vec<_>>(), [Some(4); 5]);
+    assert_eq!(ended.iter().map(ExitStatus::code).collect::<Vec<_>>(), [Some(4); 5]);
 }
 
 #[test]

@@ -130,7 +130,7 @@ fn a_file_without_any_permission_is_harmless() {
     is_harmless("mode 000", |store, _| {
         let path = small_segment(store, 0).drop_bytes(&store.path(), b"secret");
         // The writer may have taken it away by now.
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0)).ok();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o000)).ok();
     });
 }
 
@@ -380,7 +380,7 @@ fn a_segment_that_grows_slowly_is_waited_for() {
     let bytes = segment.bytes();
     let aside = store.layout().spool_tmp().join("slow");
     let mut file = std::fs::File::create(&aside).unwrap();
-    file.try_lock().unwrap();
+    fs2::FileExt::try_lock_exclusive(&file).unwrap();
     file.write_all(&bytes[..SegmentHeader::BYTES]).unwrap();
     let live = SegmentName { kind: penholder_protocol::SegmentKind::Live, ..segment.name() };
     std::fs::rename(&aside, store.layout().segment(live)).unwrap();
@@ -406,7 +406,7 @@ fn a_segment_that_shrinks_under_the_writer_stops_only_its_stream() {
     let aside = store.layout().spool_tmp().join("shrinking");
     std::fs::write(&aside, &bytes).unwrap();
     let file = std::fs::OpenOptions::new().write(true).open(&aside).unwrap();
-    file.try_lock().unwrap();
+    fs2::FileExt::try_lock_exclusive(&file).unwrap();
     let live = SegmentName { kind: penholder_protocol::SegmentKind::Live, ..segment.name() };
     std::fs::rename(&aside, store.layout().segment(live)).unwrap();
     store.wait_until("its three rows", |store| prefix_applied(store, 31) == 3);

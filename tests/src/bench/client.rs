@@ -11,7 +11,7 @@ use crate::workload::{DATABASE, INSERT, command, histogram};
 /// Commands per write of the bulk comparison.
 const BULK_COMMANDS: u64 = 1000;
 /// Longer than any wait of a healthy run.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 fn connect(role: &Role) -> Client {
     Client::open(ClientConfig { when_full: WhenFull::Block(PATIENCE), ..ClientConfig::new(&role.place) })

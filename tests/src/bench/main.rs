@@ -101,7 +101,7 @@ fn main() {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error")).init();
     let arguments = Arguments::parse();
     if let Some(Child::Child(role)) = arguments.child {
-        return process::run(role);
+        return process::run(&role);
     }
     let directory = arguments.dir.clone().unwrap_or_else(|| {
         std::env::current_exe().unwrap().parent().expect("a program lies in a directory").to_owned()

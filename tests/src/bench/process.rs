@@ -68,14 +68,14 @@ impl Role {
 }
 
 /// Runs as a child process.
-pub(crate) fn run(role: Role) {
+pub(crate) fn run(role: &Role) {
     match role.name.as_str() {
         "writer" => writer::run(&role.place),
-        "applied" => client::applied(&role),
-        "bulk" => client::bulk(&role),
-        "idle" => client::idle(&role),
-        "direct" => direct::one_by_one(&role),
-        "direct-bulk" => direct::bulk(&role),
+        "applied" => client::applied(role),
+        "bulk" => client::bulk(role),
+        "idle" => client::idle(role),
+        "direct" => direct::one_by_one(role),
+        "direct-bulk" => direct::bulk(role),
         other => panic!("no such role: {other}"),
     }
 }

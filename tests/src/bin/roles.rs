@@ -31,7 +31,7 @@ fn main() -> ExitCode {
             }
         },
         Role::Client { store, logs, client, mix, commands } => {
-            worker::run(&Work { store, logs, client, mix, commands, patience: Duration::from_secs(60) });
+            worker::run(&Work { store, logs, client, mix, commands, patience: Duration::from_mins(1) });
             ExitCode::SUCCESS
         }
         Role::Reader { store, logs } => match watcher::run(&Watch { store, logs }) {
