@@ -144,9 +144,9 @@ impl Doorbell {
         }
     }
 
-    /// Whether nothing rings because of [`mute`](Self::mute).
+    /// Whether clients ring in vain: the watch is off, or there is none.
     pub(crate) fn is_muted(&self) -> bool {
-        self.muted
+        self.muted || self.watcher.is_none()
     }
 
     /// Puts the watch on again; true if it was off, and the writer must look once more before it sleeps.

@@ -159,6 +159,7 @@ fn migrate_all(databases: &[Database<'_>], config: &Config, tick: Tick) -> Resul
         migrate::check_directory(directory, &config.databases)?;
     }
     let meta = "SELECT value FROM _penholder_meta WHERE key = 'schema'";
+    let mut plans = Vec::new();
     for database in databases {
         let made_with: Option<String> = database.read("identify", meta, [], |row| row.get(0))?;
         let schema = match (&config.schema, made_with.as_deref()) {
@@ -166,10 +167,19 @@ fn migrate_all(databases: &[Database<'_>], config: &Config, tick: Tick) -> Resul
             (None, None | Some("builtin")) => Schema::Builtin,
             (None, Some(_)) => Schema::None,
         };
+        // A mistake in one database's migrations is found before another database is changed.
+        migrate::pending(database.connection, &database.name, &schema)?;
+        plans.push((database, schema, made_with));
+    }
+    for (database, schema, made_with) in plans {
         migrate::apply(database.connection, &database.name, &schema, tick)?;
-        if made_with.is_none() {
-            let word = if config.schema.is_some() { "custom" } else { "builtin" };
-            let insert = "INSERT INTO _penholder_meta(key, value) VALUES ('schema', ?1)";
+        let word = match schema {
+            Schema::Builtin => "builtin",
+            Schema::Directory(_) | Schema::None => "custom",
+        };
+        if made_with.as_deref() != Some(word) {
+            let insert = "INSERT INTO _penholder_meta(key, value) VALUES ('schema', ?1) \
+                          ON CONFLICT (key) DO UPDATE SET value = excluded.value";
             database.run("identify", insert, [word])?;
         }
     }
