@@ -141,7 +141,7 @@ impl Control {
             put(&mut bytes, 120, &sequence.0.to_le_bytes());
         }
         put(&mut bytes, 128, &self.fruitless_starts.to_le_bytes());
-        put(&mut bytes, 132, &(self.databases.len() as u32).to_le_bytes());
+        put(&mut bytes, 132, &u32::try_from(self.databases.len()).unwrap_or(u32::MAX).to_le_bytes());
         for (at, slot) in (SLOTS..).step_by(SLOT_BYTES).zip(&self.databases) {
             put(&mut bytes, at, slot.name.as_bytes());
             put(&mut bytes, at + DATABASE_NAME_BYTES_MAX, &slot.reclaimed.0.to_le_bytes());

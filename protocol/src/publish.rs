@@ -15,11 +15,10 @@ pub fn publish(tmp: &Path, directory: &Path, name: &str, content: &[u8], mode: u
     let written =
         write_aside(&aside, content, mode).and_then(|()| std::fs::rename(&aside, directory.join(name)));
     if let Err(error) = written {
-        std::fs::remove_file(&aside).or_else(|gone| match gone.kind() {
-            io::ErrorKind::NotFound => Ok(()),
-            _ => Err(gone),
-        })?;
-        return Err(error);
+        return match std::fs::remove_file(&aside) {
+            Err(gone) if gone.kind() != io::ErrorKind::NotFound => Err(gone),
+            Ok(()) | Err(_) => Err(error),
+        };
     }
     sync_directory(directory)
 }

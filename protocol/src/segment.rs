@@ -8,6 +8,10 @@ pub(crate) const MAGIC: [u8; 8] = *b"\x89PNH\r\n\x1a\n";
 /// The version this crate reads and writes.
 pub(crate) const VERSION: u16 = 1;
 
+/// The header's length as it stands in the header.
+const HEADER_LENGTH: u16 = 128;
+const _: () = assert!(HEADER_LENGTH as usize == SegmentHeader::BYTES);
+
 /// Identity and position of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegmentHeader {
@@ -39,7 +43,7 @@ impl SegmentHeader {
         let mut bytes = [0; Self::BYTES];
         put(&mut bytes, 0, &MAGIC);
         put(&mut bytes, 8, &VERSION.to_le_bytes());
-        put(&mut bytes, 10, &(Self::BYTES as u16).to_le_bytes());
+        put(&mut bytes, 10, &HEADER_LENGTH.to_le_bytes());
         put(&mut bytes, 20, &self.number.to_le_bytes());
         put(&mut bytes, 24, &self.store.0);
         put(&mut bytes, 40, &self.stream.0);

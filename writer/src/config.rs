@@ -15,7 +15,7 @@ mod settings;
 const BATCH_BYTES_LIMIT: usize = 8 << 20;
 
 /// Longest time that any setting may be, so that sums of them never overflow.
-const TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+const TIME_MAX: Duration = Duration::from_hours(24);
 
 /// How the writer runs; may differ from start to start, except for `databases`.
 #[derive(Clone, Debug, PartialEq, Eq)]

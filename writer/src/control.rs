@@ -95,7 +95,7 @@ fn show_life(file: &File) {
     for _ in 0..100 {
         match fs2::FileExt::try_lock_exclusive(file) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                std::thread::sleep(Duration::from_millis(2))
+                std::thread::sleep(Duration::from_millis(2));
             }
             Ok(()) | Err(_) => return,
         }

@@ -19,7 +19,7 @@ use crate::{Config, Error};
 pub(crate) const SQLITE_VERSION_MIN: i32 = 3_051_003;
 
 /// Longest value or row, in bytes: the redo row of a batch is the largest that is ever written.
-pub(crate) const VALUE_BYTES_MAX: i32 = 16 << 20;
+pub(crate) const VALUE_BYTES_MAX: usize = 16 << 20;
 
 /// Prepared statements kept per database before the cache starts over.
 const STATEMENTS_COUNT_MAX: usize = 1024;
@@ -89,13 +89,13 @@ fn settle(connection: &Connection, path: &std::path::Path, config: &Config) -> r
     connection.file_control(None::<&str>, FileControl::PersistWal(&mut keep))?;
     let bounds = [
         (Limit::SQLITE_LIMIT_LENGTH, VALUE_BYTES_MAX),
-        (Limit::SQLITE_LIMIT_SQL_LENGTH, limits::SQL_BYTES_MAX as i32 + 1),
-        (Limit::SQLITE_LIMIT_VARIABLE_NUMBER, limits::STATEMENT_PARAMS_MAX as i32),
+        (Limit::SQLITE_LIMIT_SQL_LENGTH, limits::SQL_BYTES_MAX + 1),
+        (Limit::SQLITE_LIMIT_VARIABLE_NUMBER, limits::STATEMENT_PARAMS_MAX),
         (Limit::SQLITE_LIMIT_ATTACHED, 0),
         (Limit::SQLITE_LIMIT_TRIGGER_DEPTH, 100),
     ];
     for (limit, bound) in bounds {
-        connection.set_limit(limit, bound)?;
+        connection.set_limit(limit, i32::try_from(bound).unwrap_or(i32::MAX))?;
     }
     Ok(())
 }

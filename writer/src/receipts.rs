@@ -17,7 +17,7 @@ use crate::commit::Committed;
 /// Records kept at least, in bytes: a window of 256 commands in flight with results of the largest size.
 const RECORDS_BYTES_KEPT: u64 = 16 << 20;
 
-const _: () = assert!(RECORDS_BYTES_KEPT as usize >= 128 * limits::RECORD_BYTES_MAX);
+const _: () = assert!(RECORDS_BYTES_KEPT >= 128 * limits::RECORD_BYTES_MAX as u64);
 
 /// Receipts of sealed streams that stay after the stream is over: their readers hold no lock that would tell.
 const LINGERING_COUNT_MAX: usize = 256;
@@ -137,8 +137,8 @@ impl ReceiptFile {
     }
 
     fn create(path: &Path, store: StoreId, stream: StreamId) -> io::Result<(File, ReceiptHeader)> {
-        let [a, b, c, d, e, f, g, h, ..] = StreamId::random()?.0;
-        let header = ReceiptHeader { store, stream, salt: u64::from_le_bytes([a, b, c, d, e, f, g, h]) };
+        let salt = StreamId::random()?.0.first_chunk().copied().unwrap_or_default();
+        let header = ReceiptHeader { store, stream, salt: u64::from_le_bytes(salt) };
         let aside = path.with_extension("tmp");
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o640).open(&aside)?;

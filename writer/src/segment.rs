@@ -57,16 +57,11 @@ impl Segment {
         let path = layout.segment(name);
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(&path);
-        let file = file.map_err(|error| match error.kind() {
-            ErrorKind::NotFound => Trouble::Nothing,
-            ErrorKind::PermissionDenied => Trouble::Corrupt(format!("cannot be opened: {error}")),
-            _ if [Errno::NXIO, Errno::LOOP, Errno::NODEV]
-                .map(Errno::raw_os_error)
-                .map(Some)
-                .contains(&error.raw_os_error()) =>
-            {
-                Trouble::Corrupt("not a regular file".into())
-            }
+        let file = file.map_err(|error| match Errno::from_io_error(&error) {
+            Some(Errno::NOENT) => Trouble::Nothing,
+            Some(Errno::ACCESS | Errno::PERM) => Trouble::Corrupt(format!("cannot be opened: {error}")),
+            // A symbolic link, a socket, a pipe, a device without a driver.
+            Some(Errno::LOOP | Errno::NXIO | Errno::NODEV) => Trouble::Corrupt("not a regular file".into()),
             _ => Trouble::Environment(Error::io("open", &path)(error)),
         })?;
         let failed = |error| Trouble::Environment(Error::io("read", &path)(error));
@@ -180,7 +175,7 @@ impl Segment {
     }
 
     fn at_damage(&self, error: DecodeError, rest: &[u8]) -> Result<Read, Trouble> {
-        match error {
+        match &error {
             DecodeError::Checksum { .. } if !self.owner_gone => Ok(Read::Suspicious(error)),
             DecodeError::Checksum { .. } => self.judge(rest, &error.to_string()),
             DecodeError::Magic { .. } | DecodeError::Unsupported { .. } | DecodeError::Invalid { .. } => {
