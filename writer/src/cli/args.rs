@@ -81,11 +81,15 @@ Examples:
   penholder serve ./store
   penholder serve ./store --schema ./migrations
   penholder serve ./store --once")]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(super) struct ServeArgs {
     /// Directory of the store; created if there is none
     pub(super) store: PathBuf,
-    /// Migrations, DIR/<database>/NNN_name.sql; without it the built-in activity-tracker schema
-    #[arg(long, value_name = "DIR")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        help = "Migrations, DIR/<database>/NNN_name.sql; without it the built-in activity-tracker schema"
+    )]
     pub(super) schema: Option<PathBuf>,
     /// Applies what is in the spool, then ends
     #[arg(long)]

@@ -82,10 +82,10 @@ impl Failure {
 /// The only plain I/O errors here come from stdout.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::BrokenPipe => Self::Pipe,
-            _ => Self::new(format!("cannot write the output: {error}")),
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self::Pipe;
         }
+        Self::new(format!("cannot write the output: {error}"))
     }
 }
 

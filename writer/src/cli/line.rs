@@ -63,11 +63,10 @@ impl Lines {
     }
 
     fn statement(&mut self, line: LineStatement) -> Result<Statement, String> {
-        let value = |(at, raw): (usize, &Box<RawValue>)| {
-            json::value(raw).map_err(|error| format!("parameter {}: {error}", at + 1))
-        };
-        let params =
-            line.params.unwrap_or_default().iter().enumerate().map(value).collect::<Result<_, _>>()?;
+        let mut params = Vec::new();
+        for (number, raw) in (1..).zip(line.params.unwrap_or_default()) {
+            params.push(json::value(&raw).map_err(|error| format!("parameter {number}: {error}"))?);
+        }
         Ok(Statement { text: self.text(line.db, line.sql), params, expect_rows: line.expect })
     }
 

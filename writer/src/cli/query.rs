@@ -19,7 +19,7 @@ pub(super) fn run(args: &QueryArgs, output: &mut Output) -> Result<Exit, Failure
     let mut reader = Reader::open(&args.store)?;
     let snapshot = reader.snapshot()?;
     let mut statement = prepare(snapshot.database(&args.db)?, &args.sql)?;
-    let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
     if args.json {
         let names = json::distinct(&names);
         each_row(&mut statement, &params, |values| output.json(&RowAsJson { names: &names, values }))?;

@@ -98,7 +98,7 @@ pub(super) fn bytes(number: u64) -> String {
     let Some((shift, unit)) = units.into_iter().find(|(shift, _)| number >> shift > 0) else {
         return format!("{number} B");
     };
-    let tenths = u128::from(number) * 10 >> shift;
+    let tenths = (u128::from(number) * 10) >> shift;
     format!("{}.{} {unit}", tenths / 10, tenths % 10)
 }
 

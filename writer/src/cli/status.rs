@@ -79,9 +79,10 @@ pub(super) fn run(args: &StatusArgs, output: &mut Output) -> Result<Exit, Failur
 /// Reads the control file of a store.
 pub(super) fn control(layout: &Layout) -> Result<Control, Failure> {
     let path = layout.control();
-    Control::read(&path).map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound => ReadError::NoStore { path: layout.root().to_owned() }.into(),
-        _ => ReadError::Control { path, source }.into(),
+    Control::read(&path).map_err(|source| {
+        let no_store = source.kind() == io::ErrorKind::NotFound;
+        let root = layout.root().to_owned();
+        if no_store { ReadError::NoStore { path: root } } else { ReadError::Control { path, source } }.into()
     })
 }
 
