@@ -126,6 +126,8 @@ fn session(
         } else {
             writer.tidy_up()?;
             if doorbell.unmute() {
+                // Once more, now that nothing can come unheard.
+                writer.awake_since = Instant::now();
                 writer.intake.want_rescan();
                 continue;
             }
@@ -192,7 +194,7 @@ impl<'a, 'c> Writer<'a, 'c> {
 
     /// Learns what rang since it was last asked; what rang is only ever a hint.
     fn listen(&mut self, doorbell: &mut Doorbell) {
-        if self.awake_since.elapsed() > AWAKE_TIME {
+        if self.awake_since.elapsed() > AWAKE_TIME && self.last_work.elapsed() < AWAKE_TIME {
             doorbell.mute();
         }
         if doorbell.is_muted() && self.last_look.elapsed() > LOOK_INTERVAL {
@@ -258,6 +260,7 @@ impl<'a, 'c> Writer<'a, 'c> {
     /// Does what can wait until there is nothing better to do.
     fn tidy_up(&mut self) -> Result<(), Error> {
         self.intake.stopped().try_for_each(|stream| self.receipts.stop(stream))?;
+        self.kept.suspicion.relax();
         self.tidy_a_little()?;
         self.checkpoints.run(&self.databases, self.kept.config, true)
     }

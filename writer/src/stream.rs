@@ -155,6 +155,7 @@ impl Stream {
                     return Err(Trouble::Corrupt(error.to_string()));
                 }
                 Read::Finished { torn } => {
+                    self.suspicious_since = None;
                     findings.torn += u64::from(torn);
                     let next = segment.next_sequence();
                     findings.finished.push(Finished { name: segment.name, last: Sequence(next.0 - 1) });

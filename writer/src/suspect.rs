@@ -18,20 +18,24 @@ const STARTS_BEFORE_VERDICT: u32 = 6;
 /// What is known about a command that may be killing the writer.
 #[derive(Debug)]
 pub(crate) struct Suspicion {
+    /// Commands are applied one at a time, each named in the control file while it runs.
     cautious: bool,
+    /// The command that was being applied alone when the last run died.
+    last_suspect: Option<(StreamId, Sequence)>,
     condemned: Option<(StreamId, Sequence)>,
     committed: bool,
 }
 
 impl Suspicion {
-    /// Judges by how the last runs ended, and counts this one; the control file is written with the raised epoch.
+    /// Judges by how the last run ended, and counts this one; the control file is written with the raised epoch.
     pub(crate) fn at_start(control: &mut ControlFile) -> Self {
         let content = &mut control.content;
         // A run that stalled and was then killed died of the machine, not of a command.
-        let clean = content.state != WriterState::Running;
-        content.fruitless_starts = if clean { 0 } else { content.fruitless_starts.saturating_add(1) };
-        let suspect = content.suspect.take();
-        let condemned = suspect.filter(|_| content.fruitless_starts >= STARTS_BEFORE_VERDICT);
+        let died = content.state == WriterState::Running;
+        content.fruitless_starts = if died { content.fruitless_starts.saturating_add(1) } else { 0 };
+        // Taken out: a death during recovery is not this command's.
+        let last_suspect = content.suspect.take();
+        let condemned = last_suspect.filter(|_| content.fruitless_starts >= STARTS_BEFORE_VERDICT);
         let cautious = content.fruitless_starts >= STARTS_BEFORE_CAUTION;
         if cautious {
             log::warn!(
@@ -39,21 +43,26 @@ impl Suspicion {
                 content.fruitless_starts
             );
         }
-        Self { cautious, condemned, committed: false }
+        Self { cautious, last_suspect, condemned, committed: false }
     }
 
-    /// Narrows a batch to one command while caution is needed, and names it durably enough to survive an abort.
+    /// Narrows a batch to one command while caution is needed, and names it where it survives an abort.
     /// Returns the commands that have to wait.
     pub(crate) fn isolate(
         &self,
         batch: &mut Vec<Entry>,
         control: &mut ControlFile,
     ) -> Result<Vec<Entry>, Error> {
-        if !self.cautious || self.committed {
+        if !self.cautious {
             return Ok(Vec::new());
         }
         let rest = batch.split_off(batch.len().min(1));
-        control.content.suspect = batch.first().map(|entry| (entry.stream, entry.sequence));
+        let suspect = batch.first().map(|entry| (entry.stream, entry.sequence));
+        if suspect != self.last_suspect {
+            // It has no part in the deaths before it.
+            control.content.fruitless_starts = STARTS_BEFORE_CAUTION;
+        }
+        control.content.suspect = suspect;
         control.write(false)?;
         Ok(rest)
     }
@@ -65,14 +74,20 @@ impl Suspicion {
             .then(|| rejection(Code::Poison, message, None))
     }
 
-    /// A batch was committed: the writer is not dying of what it does.
+    /// A batch was committed: whatever was in it did not kill the writer.
     pub(crate) fn clear(&mut self, control: &mut ControlFile) -> Result<(), Error> {
-        if self.committed {
+        if self.committed && !self.cautious {
             return Ok(());
         }
         self.committed = true;
+        self.last_suspect = None;
         control.content.fruitless_starts = 0;
         control.content.suspect = None;
         control.write(false)
+    }
+
+    /// Everything that waited was applied: no caution is needed any more.
+    pub(crate) fn relax(&mut self) {
+        self.cautious = false;
     }
 }
