@@ -61,7 +61,8 @@ fn new_content(config: &Config) -> Result<Control, Error> {
     Ok(Control {
         store,
         generation: 0,
-        epoch: Epoch(0),
+        // Above the floor: clients may submit before the first writer has recovered.
+        epoch: Epoch(1),
         floor: Epoch(0),
         state: WriterState::Stopped,
         pid: 0,

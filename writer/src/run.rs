@@ -225,7 +225,7 @@ impl<'a, 'c> Writer<'a, 'c> {
         crash::point("before_receipts");
         self.receipts.publish(&committed)?;
         crash::point("after_receipts");
-        self.kept.suspicion.clear(self.kept.control)?;
+        self.kept.suspicion.clear(&committed.entries, self.kept.control)?;
         self.kept.control.content.foreign_writes += committed.foreign_writes;
         committed.rest.extend(waiting);
         self.intake.put_back(committed.rest);

@@ -56,6 +56,11 @@ impl Suspicion {
         if !self.cautious {
             return Ok(Vec::new());
         }
+        let done = batch.iter().take_while(|entry| entry.is_done).count();
+        if done > 0 {
+            // Applied in an earlier run: they are only told again.
+            return Ok(batch.split_off(done));
+        }
         let rest = batch.split_off(batch.len().min(1));
         let suspect = batch.first().map(|entry| (entry.stream, entry.sequence));
         if suspect != self.last_suspect {
@@ -74,9 +79,9 @@ impl Suspicion {
             .then(|| rejection(Code::Poison, message, None))
     }
 
-    /// A batch was committed: whatever was in it did not kill the writer.
-    pub(crate) fn clear(&mut self, control: &mut ControlFile) -> Result<(), Error> {
-        if self.committed && !self.cautious {
+    /// A batch was committed: whatever was applied in it did not kill the writer.
+    pub(crate) fn clear(&mut self, batch: &[Entry], control: &mut ControlFile) -> Result<(), Error> {
+        if (self.committed && !self.cautious) || batch.iter().all(|entry| entry.is_done) {
             return Ok(());
         }
         self.committed = true;
