@@ -18,6 +18,9 @@ const SLOTS: usize = 136;
 const SLOT_BYTES: usize = DATABASE_NAME_BYTES_MAX + 8;
 const CHECKSUM: usize = COPY_BYTES - 4;
 
+/// Looks at the file before damage counts as damage: a look can fall into two writes, each of another copy.
+const LOOKS_COUNT_MAX: usize = 16;
+
 const _: () = assert!(SLOTS + DATABASES_COUNT_MAX * SLOT_BYTES <= CHECKSUM);
 
 /// What the writer last said that it is doing.
@@ -93,26 +96,61 @@ impl Control {
 
     /// Reads the newer valid copy.
     pub fn read_from(file: &File) -> io::Result<Self> {
+        let mut looks = 1;
+        loop {
+            match Self::look(file)? {
+                Ok(control) => return Ok(control),
+                Err(DecodeError::Checksum { .. }) if looks < LOOKS_COUNT_MAX => {
+                    looks += 1;
+                    std::thread::yield_now();
+                }
+                Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+            }
+        }
+    }
+
+    fn look(file: &File) -> io::Result<Result<Self, DecodeError>> {
         let mut newest: Result<Self, DecodeError> = Err(DecodeError::Magic { what: "control file" });
         for copy in 0..2 {
             let mut bytes = [0; COPY_BYTES];
             let length = read_up_to(file, &mut bytes, copy * COPY_DISTANCE)?;
             let found = Self::decode(bytes.get(..length).unwrap_or_default());
             newest = match (newest, found) {
+                // Whole, and not for us: what is older beside it must not be believed.
+                (_, error @ Err(DecodeError::Unsupported { .. })) => return Ok(error),
                 (Ok(old), Ok(new)) => Ok(if new.generation > old.generation { new } else { old }),
                 (Ok(old), Err(_)) => Ok(old),
                 (Err(DecodeError::Magic { .. }), found) | (Err(_), found @ Ok(_)) => found,
                 (error @ Err(_), Err(_)) => error,
             };
         }
-        newest.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+        Ok(newest)
     }
 
     /// Writes the next generation over the older copy; with `durable`, it is on the medium when this returns.
+    ///
+    /// After an error the generation is the old one, so that the next write goes over the same copy again: the other
+    /// one is the only copy that is surely whole.
     pub fn write_to(&mut self, file: &File, durable: bool) -> io::Result<()> {
-        self.generation += 1;
-        file.write_all_at(&self.encode(), (self.generation % 2) * COPY_DISTANCE)?;
-        if durable { file.sync_data() } else { Ok(()) }
+        self.check()?;
+        let generation = self.generation + 1;
+        let bytes = Self { generation, ..self.clone() }.encode();
+        file.write_all_at(&bytes, (generation % 2) * COPY_DISTANCE)?;
+        if durable {
+            file.sync_data()?;
+        }
+        self.generation = generation;
+        Ok(())
+    }
+
+    /// Refuses what the slots cannot hold.
+    fn check(&self) -> io::Result<()> {
+        let fits = |slot: &DatabaseSlot| is_name(&slot.name) && slot.name.len() <= DATABASE_NAME_BYTES_MAX;
+        if self.databases.len() > DATABASES_COUNT_MAX || !self.databases.iter().all(fits) {
+            let reason = "too many databases for the control file, or a name that it cannot hold";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+        }
+        Ok(())
     }
 
     fn encode(&self) -> [u8; COPY_BYTES] {
@@ -156,13 +194,14 @@ impl Control {
         if !bytes.starts_with(&MAGIC) {
             return Err(DecodeError::Magic { what });
         }
-        let (version, flags) = (u16_at(bytes, 8).unwrap_or(0), u32_at(bytes, 12).unwrap_or(0));
-        if version != VERSION || flags != 0 {
-            return Err(DecodeError::Unsupported { what, version, flags });
-        }
+        // In every version the checksum is here: a damaged version must not pass for a newer one.
         let crc = bytes.get(..CHECKSUM).map(crc32fast::hash);
         if crc.is_none() || crc != u32_at(bytes, CHECKSUM) {
             return Err(DecodeError::Checksum { what, offset: 0 });
+        }
+        let (version, flags) = (u16_at(bytes, 8).unwrap_or(0), u32_at(bytes, 12).unwrap_or(0));
+        if version != VERSION || flags != 0 {
+            return Err(DecodeError::Unsupported { what, version, flags });
         }
         Self::fields(bytes).ok_or_else(|| DecodeError::invalid(what, 0, "a field is out of range"))
     }
@@ -176,6 +215,7 @@ impl Control {
         let slot = |at: usize| {
             let name: [u8; DATABASE_NAME_BYTES_MAX] = bytes_at(bytes, at)?;
             let name = std::str::from_utf8(&name).ok()?.trim_end_matches('\0').to_owned();
+            is_name(&name).then_some(())?;
             Some(DatabaseSlot { name, reclaimed: Tick(u64_at(bytes, at + DATABASE_NAME_BYTES_MAX)?) })
         };
         Some(Self {
@@ -200,6 +240,11 @@ impl Control {
             databases: (SLOTS..).step_by(SLOT_BYTES).take(count).map(slot).collect::<Option<_>>()?,
         })
     }
+}
+
+/// Zeros fill a slot up behind the name, so a name has none.
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains('\0')
 }
 
 /// Fills `bytes` from `offset` on as far as the file goes.

@@ -4,9 +4,15 @@ use std::sync::Arc;
 
 use crate::frame::{self, FLAG_RESULTS, FRAME_HEADER_BYTES, Found, FrameHeader};
 use crate::frame::{TYPE_DEFINE, TYPE_SKIPPABLE, TYPE_SUBMIT};
-use crate::limits::{DEFINITIONS_COUNT_MAX, FRAME_COMMANDS_MAX};
+use crate::limits::{
+    COMMAND_STATEMENTS_MAX, DATABASE_NAME_BYTES_MAX, DEFINITIONS_COUNT_MAX, FRAME_BYTES_MAX,
+    FRAME_COMMANDS_MAX, SEQUENCE_MAX, SQL_BYTES_MAX, STATEMENT_PARAMS_MAX,
+};
 use crate::payload::{self, Definition, WireCommand};
 use crate::{Command, DecodeError, SegmentHeader, Sequence, Statement, Text};
+
+/// Bytes that are checksummed at most in search of a later frame: a twentieth of a second, whatever the bytes are.
+const SEARCH_BYTES_MAX: usize = 16 * FRAME_BYTES_MAX;
 
 /// The commands of one frame.
 #[derive(Debug, PartialEq)]
@@ -89,12 +95,29 @@ impl SegmentDecoder {
     }
 
     /// Whether any frame validates at a later position: damage in the middle, not a tail that was never written.
+    ///
+    /// Bytes that are too dear to search count as damage: to stop a stream is safe, to drop what was written is not.
     #[must_use]
     pub fn later_frame_validates(&self, bytes: &[u8]) -> bool {
-        (1..bytes.len().saturating_sub(FRAME_HEADER_BYTES)).any(|skip| {
+        let mut searched = 0;
+        (1..=bytes.len().saturating_sub(FRAME_HEADER_BYTES)).any(|skip| {
             let rest = bytes.get(skip..).unwrap_or_default();
-            matches!(frame::find(rest, self.salt, self.offset + skip as u64), Ok(Found::Frame { .. }))
+            let Some(length) = self.plausible_length(rest, skip as u64) else { return false };
+            searched += length;
+            searched > SEARCH_BYTES_MAX
+                || matches!(frame::find(rest, self.salt, self.offset + skip as u64), Ok(Found::Frame { .. }))
         })
+    }
+
+    /// Length of what could be a whole frame `skip` bytes further on, judged by all but its checksum.
+    fn plausible_length(&self, rest: &[u8], skip: u64) -> Option<usize> {
+        let length = frame::u32_at(rest, 0)? as usize;
+        let kind = *rest.get(8)?;
+        let known = [TYPE_DEFINE, TYPE_SUBMIT].contains(&kind) || kind & TYPE_SKIPPABLE != 0;
+        // A command takes at least a byte, so the sequence cannot have grown by more than the bytes between.
+        let grown = frame::u64_at(rest, 16)?.checked_sub(self.next.0)?;
+        let plausible = (FRAME_HEADER_BYTES..=FRAME_BYTES_MAX.min(rest.len())).contains(&length);
+        (plausible && known && grown <= skip).then_some(length)
     }
 
     fn read(
@@ -103,64 +126,88 @@ impl SegmentDecoder {
         payload: &[u8],
         length: usize,
     ) -> Result<Option<Submitted>, DecodeError> {
-        let invalid = |reason: String| DecodeError::invalid("frame", self.offset, reason);
         if header.kind & TYPE_SKIPPABLE != 0 {
             return Ok(None);
         }
+        let known_flags = match header.kind {
+            TYPE_DEFINE => 0,
+            TYPE_SUBMIT => FLAG_RESULTS,
+            unknown => return Err(self.invalid(format!("unknown frame type {unknown}"))),
+        };
+        if header.flags & !known_flags != 0 {
+            return Err(self.invalid(format!("unknown frame flags {:#x}", header.flags)));
+        }
         if header.first_sequence != self.next.0 {
             let reason = format!("sequence {} where {} was expected", header.first_sequence, self.next);
-            return Err(invalid(reason));
+            return Err(self.invalid(reason));
         }
-        match header.kind {
-            TYPE_DEFINE => {
-                let definition: Definition = payload::get(payload).map_err(invalid)?;
-                if definition.id as usize != self.dictionary.len() + 1
-                    || self.dictionary.len() >= DEFINITIONS_COUNT_MAX
-                {
-                    return Err(invalid(format!("definition number {} out of order", definition.id)));
-                }
-                self.dictionary.push(Text::new(definition.database, definition.sql));
-                Ok(None)
-            }
-            TYPE_SUBMIT => {
-                let wire: Vec<WireCommand> = payload::get(payload).map_err(invalid)?;
-                if wire.len() != header.count as usize || wire.is_empty() || wire.len() > FRAME_COMMANDS_MAX {
-                    return Err(invalid(format!(
-                        "{} commands where {} were announced",
-                        wire.len(),
-                        header.count
-                    )));
-                }
-                let commands = wire.into_iter().map(|c| self.command(c)).collect::<Result<_, _>>()?;
-                Ok(Some(Submitted {
-                    first_sequence: self.next,
-                    commands,
-                    results: header.flags & FLAG_RESULTS != 0,
-                    submitted_ns: header.submitted_ns,
-                    bytes: length,
-                }))
-            }
-            unknown => Err(invalid(format!("unknown frame type {unknown}"))),
+        if header.kind == TYPE_DEFINE {
+            return self.define(header, payload).map(|()| None);
         }
+        let commands = self.commands(header, payload)?;
+        Ok(Some(Submitted {
+            first_sequence: self.next,
+            commands,
+            results: header.flags & FLAG_RESULTS != 0,
+            submitted_ns: header.submitted_ns,
+            bytes: length,
+        }))
+    }
+
+    fn define(&mut self, header: FrameHeader, payload: &[u8]) -> Result<(), DecodeError> {
+        if header.count != 0 {
+            return Err(self.invalid(format!("a definition with a command count of {}", header.count)));
+        }
+        let definition: Definition = payload::get(payload).map_err(|reason| self.invalid(reason))?;
+        if definition.id as usize != self.dictionary.len() + 1
+            || self.dictionary.len() >= DEFINITIONS_COUNT_MAX
+        {
+            return Err(self.invalid(format!("definition number {} out of order", definition.id)));
+        }
+        self.check("bytes in an SQL text", definition.sql.len(), SQL_BYTES_MAX)?;
+        self.check("bytes in a database name", definition.database.len(), DATABASE_NAME_BYTES_MAX)?;
+        self.dictionary.push(Text::new(definition.database, definition.sql));
+        Ok(())
+    }
+
+    fn commands(&self, header: FrameHeader, payload: &[u8]) -> Result<Vec<Command>, DecodeError> {
+        let wire: Vec<WireCommand> = payload::get(payload).map_err(|reason| self.invalid(reason))?;
+        if wire.len() != header.count as usize || wire.is_empty() || wire.len() > FRAME_COMMANDS_MAX {
+            let reason = format!("{} commands where {} were announced", wire.len(), header.count);
+            return Err(self.invalid(reason));
+        }
+        if self.next.0 + (u64::from(header.count) - 1) > SEQUENCE_MAX {
+            return Err(self.invalid("a sequence beyond what a database can hold"));
+        }
+        wire.into_iter().map(|command| self.command(command)).collect()
     }
 
     fn command(&self, wire: WireCommand) -> Result<Command, DecodeError> {
+        if wire.statements.is_empty() {
+            return Err(self.invalid("a command without statements"));
+        }
+        self.check("statements in a command", wire.statements.len(), COMMAND_STATEMENTS_MAX)?;
         let mut statements = Vec::with_capacity(wire.statements.len());
         for statement in wire.statements {
             let index = (statement.text as usize).checked_sub(1);
             let Some(text) = index.and_then(|index| self.dictionary.get(index)) else {
-                let reason = format!("statement text {} is not defined", statement.text);
-                return Err(DecodeError::invalid("frame", self.offset, reason));
+                return Err(self.invalid(format!("statement text {} is not defined", statement.text)));
             };
+            self.check("parameters in a statement", statement.params.len(), STATEMENT_PARAMS_MAX)?;
             statements.push(Statement {
                 text: Arc::clone(text),
                 params: statement.params,
                 expect_rows: statement.expect_rows,
             });
         }
-        if statements.is_empty() {
-            return Err(DecodeError::invalid("frame", self.offset, "a command without statements"));
-        }
         Ok(Command { key: wire.key, statements })
+    }
+
+    fn check(&self, what: &str, size: usize, limit: usize) -> Result<(), DecodeError> {
+        if size > limit { Err(self.invalid(format!("{size} {what}, the limit is {limit}"))) } else { Ok(()) }
+    }
+
+    fn invalid(&self, reason: impl Into<String>) -> DecodeError {
+        DecodeError::invalid("frame", self.offset, reason)
     }
 }

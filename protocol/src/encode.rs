@@ -99,17 +99,22 @@ impl SegmentEncoder {
     ) -> Result<(), EncodeError> {
         let submit_start = out.len();
         let mut rest = commands;
+        let mut defined = 0;
         while !rest.is_empty() {
-            for command in rest.iter().take(FRAME_COMMANDS_MAX) {
+            // Each command is looked at once, not again for every frame in front of it.
+            let ahead = rest.get(defined..rest.len().min(FRAME_COMMANDS_MAX)).unwrap_or_default();
+            for command in ahead {
                 self.define_texts(command, submitted_ns, out)?;
                 // Definitions stand before the frame that uses them; a full dictionary ends the search early.
                 check_size("one submit", out.len() - submit_start, SUBMIT_BYTES_MAX)?;
             }
+            defined += ahead.len();
             let (count, start) = self.fill_frame(rest, out)?;
             let flags = if results { FLAG_RESULTS } else { 0 };
             self.seal(out, start, TYPE_SUBMIT, flags, count, submitted_ns);
             self.next = Sequence(self.next.0 + u64::from(count));
             rest = rest.get(count as usize..).unwrap_or_default();
+            defined -= count as usize;
             check_size("one submit", out.len() - submit_start, SUBMIT_BYTES_MAX)?;
         }
         Ok(())

@@ -72,14 +72,14 @@ pub(crate) fn find(bytes: &[u8], salt: u64, offset: u64) -> Result<Found<'_>, De
         return Err(DecodeError::Checksum { what: "frame", offset });
     }
     let Some(frame) = bytes.get(..length) else { return Ok(Found::Incomplete) };
-    let (Some(crc), Some(&[kind, flags, 0, 0]), Some(count), Some(first_sequence), Some(submitted_ns)) =
-        (u32_at(frame, 4), frame.get(8..12), u32_at(frame, 12), u64_at(frame, 16), u64_at(frame, 24))
-    else {
-        return Err(DecodeError::Checksum { what: "frame", offset });
-    };
-    if crc != checksum(salt, offset, frame) {
+    if u32_at(frame, 4) != Some(checksum(salt, offset, frame)) {
         return Err(DecodeError::Checksum { what: "frame", offset });
     }
+    let (Some(&[kind, flags, 0, 0]), Some(count), Some(first_sequence), Some(submitted_ns)) =
+        (frame.get(8..12), u32_at(frame, 12), u64_at(frame, 16), u64_at(frame, 24))
+    else {
+        return Err(DecodeError::invalid("frame", offset, "its reserved bytes are not zero"));
+    };
     let payload = frame.get(FRAME_HEADER_BYTES..).unwrap_or_default();
     let header = FrameHeader { kind, flags, count, first_sequence, submitted_ns };
     Ok(Found::Frame { header, payload, length })

@@ -31,6 +31,9 @@ pub const COMMAND_STATEMENTS_MAX: usize = 4096;
 /// Most parameters of one statement: SQLite's own default bound.
 pub const STATEMENT_PARAMS_MAX: usize = 32_766;
 
+/// Highest sequence of a command: what an INTEGER column holds.
+pub const SEQUENCE_MAX: u64 = i64::MAX as u64;
+
 /// Most bytes of results (`RETURNING` rows) that one receipt carries; rows beyond are counted as truncated.
 pub const RESULT_BYTES_MAX: usize = 64 << 10;
 

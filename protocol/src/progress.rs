@@ -33,24 +33,27 @@ pub struct ProgressCell {
 #[derive(Debug)]
 pub struct Progress {
     map: MmapRaw,
+    writable: bool,
 }
 
 impl Progress {
     /// Maps the header page of a receipt file that was opened for reading only.
     pub fn map_reader(file: &File) -> io::Result<Self> {
         check_length(file)?;
-        Ok(Self { map: MmapOptions::new().len(HEADER_BYTES).map_raw_read_only(file)? })
+        Ok(Self { map: MmapOptions::new().len(HEADER_BYTES).map_raw_read_only(file)?, writable: false })
     }
 
     /// Maps the header page of a receipt file that was opened for reading and writing.
     pub fn map_writer(file: &File) -> io::Result<Self> {
         check_length(file)?;
-        Ok(Self { map: MmapOptions::new().len(HEADER_BYTES).map_raw(file)? })
+        Ok(Self { map: MmapOptions::new().len(HEADER_BYTES).map_raw(file)?, writable: true })
     }
 
     /// Reads the cell. What stands in the file up to `records_end` covers every command up to `applied`.
     #[must_use]
     pub fn read(&self) -> ProgressCell {
+        // In the reverse order of `publish`: who sees the quarantine sees the last applied sequence too, and who sees
+        // that sees its tick and its records.
         let state = self.word32(CELL_STATE).load(Ordering::Acquire);
         let applied = Sequence(self.word64(CELL_APPLIED).load(Ordering::Acquire));
         ProgressCell {
@@ -62,8 +65,13 @@ impl Progress {
         }
     }
 
-    /// Publishes the cell and wakes whoever sleeps on it. Only for a mapping made by [`map_writer`](Self::map_writer).
+    /// Publishes the cell and wakes whoever sleeps on it.
+    ///
+    /// # Panics
+    ///
+    /// If the mapping was not made by [`map_writer`](Self::map_writer).
     pub fn publish(&self, cell: ProgressCell) {
+        assert!(self.writable, "a cell that was mapped for reading is published by somebody else");
         self.word64(CELL_START).store(cell.records_start, Ordering::Release);
         self.word64(CELL_END).store(cell.records_end, Ordering::Release);
         self.word64(CELL_TICK).store(cell.tick.0, Ordering::Release);

@@ -3,7 +3,7 @@
 //! The first page is a header with the progress cell, which both sides map; the rest is an append-only run of
 //! records, whose head the writer may punch out once the client has had time to read it. Only rejections and results that were asked
 //! for have a record: any other command up to the applied sequence was applied.
-//! Order of publishing: records, `end`, `tick`, `applied`, `bell`. A receipt is a hint and never synced.
+//! Order of publishing: records, `start`, `end`, `tick`, `applied`, `state`, `bell`. A receipt is a hint and never synced.
 
 use crate::frame::{self, Found, FrameHeader, bytes_at, put, u16_at, u32_at, u64_at};
 use crate::limits::RECORD_BYTES_MAX;
@@ -67,10 +67,6 @@ impl ReceiptHeader {
         if !page.starts_with(&MAGIC) {
             return Err(DecodeError::Magic { what });
         }
-        let (version, flags) = (u16_at(page, 8).unwrap_or(0), u32_at(page, 12).unwrap_or(0));
-        if version != VERSION || flags != 0 {
-            return Err(DecodeError::Unsupported { what, version, flags });
-        }
         let header = || {
             Some(Self {
                 store: StoreId(bytes_at(page, 16)?),
@@ -78,10 +74,16 @@ impl ReceiptHeader {
                 salt: u64_at(page, 48)?,
             })
         };
-        match (header(), u32_at(page, 56)) {
-            (Some(header), Some(crc)) if page.get(..56).map(crc32fast::hash) == Some(crc) => Ok(header),
-            _ => Err(DecodeError::Checksum { what: "receipt header", offset: 0 }),
+        // In every version the checksum is here: a damaged version must not pass for a newer one.
+        let found = match (header(), u32_at(page, 56)) {
+            (Some(header), Some(crc)) if page.get(..56).map(crc32fast::hash) == Some(crc) => header,
+            _ => return Err(DecodeError::Checksum { what: "receipt header", offset: 0 }),
+        };
+        let (version, flags) = (u16_at(page, 8).unwrap_or(0), u32_at(page, 12).unwrap_or(0));
+        if version != VERSION || flags != 0 {
+            return Err(DecodeError::Unsupported { what, version, flags });
         }
+        Ok(found)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The header of a segment: whose it is, and what its frames are checked against.
 
 use crate::frame::{bytes_at, put, u16_at, u32_at, u64_at};
+use crate::limits::SEQUENCE_MAX;
 use crate::{DecodeError, Epoch, Sequence, StoreId, StreamId};
 
 /// First bytes of a segment; damaged by any transfer that is not binary, like PNG's.
@@ -63,14 +64,18 @@ impl SegmentHeader {
         if !bytes.starts_with(&MAGIC) {
             return Err(DecodeError::Magic { what });
         }
+        // In every version the checksum is here: a damaged version must not pass for a newer one.
+        let stored = u32_at(bytes, 124);
+        if stored.is_none() || stored != bytes.get(..124).map(crc32fast::hash) {
+            return Err(DecodeError::Checksum { what: "segment header", offset: 0 });
+        }
         let version = u16_at(bytes, 8).unwrap_or(0);
         let flags = u32_at(bytes, 12).unwrap_or(0);
         if version != VERSION || flags != 0 {
             return Err(DecodeError::Unsupported { what, version, flags });
         }
-        let stored = u32_at(bytes, 124);
-        if stored.is_none() || stored != bytes.get(..124).map(crc32fast::hash) {
-            return Err(DecodeError::Checksum { what: "segment header", offset: 0 });
+        if u16_at(bytes, 10) != Some(Self::BYTES as u16) {
+            return Err(DecodeError::invalid("segment header", 0, "its length is not that of its version"));
         }
         let header = || {
             Some(Self {
@@ -85,8 +90,14 @@ impl SegmentHeader {
             })
         };
         match header() {
-            Some(header) if header.number >= 1 && header.first_sequence.0 >= 1 => Ok(header),
-            _ => Err(DecodeError::invalid("segment header", 0, "numbers count from 1")),
+            Some(header) if header.number >= 1 && (1..=SEQUENCE_MAX).contains(&header.first_sequence.0) => {
+                Ok(header)
+            }
+            _ => Err(DecodeError::invalid(
+                "segment header",
+                0,
+                "numbers count from 1, sequences up to 2^63 - 1",
+            )),
         }
     }
 }
