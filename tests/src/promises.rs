@@ -39,6 +39,11 @@ impl Log {
         self.line(&format!("promised {} {}", sequences.start(), sequences.end()));
     }
 
+    /// The client began over with another stream: the writer was restarted before its first command.
+    pub fn stream(&mut self, stream: StreamId) {
+        self.line(&format!("stream {stream}"));
+    }
+
     /// The final outcome.
     pub fn outcome(&mut self, sequence: u64, outcome: &Outcome) {
         match outcome {
@@ -110,6 +115,7 @@ impl Promises {
                 ["rejected", sequence, code] => {
                     log.outcomes.insert(sequence.parse().unwrap(), Some(code.to_owned()));
                 }
+                ["stream", stream] => log.stream = stream.parse().unwrap(),
                 ["done"] => log.done = true,
                 _ => panic!("a line that no client writes: {words:?}"),
             }

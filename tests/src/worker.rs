@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use penholder_client::{Client, ClientError, Durability, Ticket};
-use penholder_protocol::Command;
+use penholder_protocol::{Command, StreamId};
 
 use crate::promises::Log;
 use crate::{Mix, Plan, Random};
@@ -36,7 +36,8 @@ const WINDOW: usize = 256;
 /// Submits, waits, logs; returns once every command has its outcome.
 pub fn run(work: &Work) {
     let client = Client::connect(&work.store).unwrap();
-    let log = Log::create(&work.logs, work.client, work.mix, client.stream());
+    let stream = client.stream();
+    let log = Log::create(&work.logs, work.client, work.mix, stream);
     let mut worker = Worker {
         plan: Plan::new(work.client, work.mix),
         random: Random::new(work.client),
@@ -44,6 +45,7 @@ pub fn run(work: &Work) {
         waiting: VecDeque::new(),
         patience: work.patience,
         client,
+        stream,
         log,
     };
     while worker.next <= work.commands && !work.logs.join(STOP_FILE).exists() {
@@ -62,6 +64,8 @@ struct Worker {
     waiting: VecDeque<(u64, Ticket)>,
     patience: Duration,
     client: Client,
+    /// The stream that the log names.
+    stream: StreamId,
     log: Log,
 }
 
@@ -105,6 +109,7 @@ impl Worker {
                 Err(error) => panic!("client {:?}: submit: {error}", self.plan),
             }
         };
+        self.note_stream();
         self.log.promised(&sequences);
         assert_eq!(tickets.len() as u64, count, "one ticket per command");
         self.waiting.extend(sequences.zip(tickets));
@@ -121,8 +126,16 @@ impl Worker {
             Err(ClientError::Timeout { .. }) => {}
             Err(error) => panic!("client {:?}: execute: {error}", self.plan),
         }
+        self.note_stream();
         self.log.promised(&(sequence..=sequence));
         self.next += 1;
+    }
+
+    fn note_stream(&mut self) {
+        if self.client.stream() != self.stream {
+            self.stream = self.client.stream();
+            self.log.stream(self.stream);
+        }
     }
 
     /// Waits until at most `left` commands are without an outcome.
