@@ -257,7 +257,7 @@ fn wrong_sql_rejects_one_command() {
     let sql: &[Code] = &[Code::Sql];
     each_alone_is_rejected(&[
         (on_activity("INSERT INTO taken VALUES (5, 5); INSERT INTO taken VALUES (6, 6)"), sql),
-        (on_activity("INSERT INTO taken VALUES (5, 5); COMMIT"), sql),
+        (on_activity("INSERT INTO taken VALUES (5, 5); COMMIT"), &[Code::Sql, Code::Grant]),
         (on_activity("INSERT INTO taken VALUES (?1, ?2)").bind(5), sql),
         (on_activity("INSERT INTO taken VALUES (?1, 5)").bind(5).bind(6), sql),
         (on_activity("INSERT INTO nowhere VALUES (1)"), sql),

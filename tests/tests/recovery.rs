@@ -138,6 +138,28 @@ fn once_applies_a_backlog_and_ends() {
 }
 
 #[test]
+fn once_leaves_nothing_of_a_client_that_is_gone_however_much_it_wrote() {
+    let mut store = Store::started();
+    for applied_before in [false, true] {
+        let mut client = store.client();
+        if !applied_before {
+            assert!(store.stop().success());
+        }
+        let commands: Vec<Command> = (1..=5000).map(insert).collect();
+        let last = client.submit_batch(&commands, Durability::Queued).unwrap().last().unwrap();
+        if applied_before {
+            client.wait(last, PATIENCE).unwrap();
+            store.kill();
+        }
+        drop(client);
+        assert!(store.once().success());
+        assert_eq!(store.segments(), Vec::<String>::new(), "applied before: {applied_before}");
+        store.start();
+    }
+    assert_eq!(rows(&store), 10_000);
+}
+
+#[test]
 fn a_backlog_is_applied_when_a_writer_starts() {
     let mut store = Store::started();
     assert!(store.stop().success());
