@@ -68,11 +68,10 @@ pub(crate) fn apply(
     }
     let wants_results = entry.wants_results || command.key.is_some();
     let ran = run_all(databases, command, mode, wants_results);
-    entry
-        .touches
-        .iter()
-        .filter_map(|index| databases.get(index))
-        .for_each(|database| database.guard.stop_clock());
+    for database in entry.touches.iter().filter_map(|index| databases.get(index)) {
+        database.guard.stop_clock();
+        database.guard.set_mode(Mode::Engine);
+    }
     let outcome = match ran {
         Ok(results) => Outcome::Applied(Applied { tick, results: wants_results.then_some(results) }),
         Err(Failure::Rejected(rejection)) => Outcome::Rejected(rejection),
@@ -232,7 +231,8 @@ fn classify(error: rusqlite::Error, database: &Database<'_>, statement: u32) -> 
         _ => (None, None),
     };
     let text = text.unwrap_or_else(|| error.to_string());
-    let denied = database.guard.take_denied();
+    // What is said of the text itself goes before what a part of it may not do.
+    let denied = database.guard.take_denied().filter(|_| failure.is_some());
     let (code, message) = match failure.map(|failure| failure.code) {
         Some(
             ErrorCode::DiskFull

@@ -169,6 +169,9 @@ impl<'c> Database<'c> {
 
 /// Prepares a text that must be exactly one statement.
 fn prepare_one<'c>(connection: &'c Connection, sql: &str) -> rusqlite::Result<Statement<'c>> {
+    if sql.contains('\0') {
+        return Err(refuse("the text holds a NUL character, at which SQLite would stop reading"));
+    }
     let mut texts = Batch::new(connection, sql);
     let statement = texts.next()?.ok_or_else(|| refuse("the text holds no statement"))?;
     match texts.next() {

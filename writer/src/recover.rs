@@ -73,6 +73,7 @@ pub(crate) fn recover(
         database.run("begin recovery of", "BEGIN IMMEDIATE", [])?;
         settle_streams(database, &in_spool, old_floor, floor)?;
         drop_old_keys(database, config)?;
+        database.run("drop the redo of", "DELETE FROM _penholder_redo", [])?;
         clock.write(index, database, databases, all, tick, Counts::default())?;
         database.run("commit recovery of", "COMMIT", [])?;
         crash::point("during_recovery");

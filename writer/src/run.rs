@@ -226,7 +226,10 @@ impl<'a, 'c> Writer<'a, 'c> {
         self.receipts.publish(&committed)?;
         crash::point("after_receipts");
         self.kept.suspicion.clear(&committed.entries, self.kept.control)?;
-        self.kept.control.content.foreign_writes += committed.foreign_writes;
+        if committed.foreign_writes > 0 {
+            self.kept.control.content.foreign_writes += committed.foreign_writes;
+            self.kept.control.write(false)?;
+        }
         committed.rest.extend(waiting);
         self.intake.put_back(committed.rest);
         self.last_work = Instant::now();
