@@ -74,7 +74,7 @@ impl SegmentHeader {
         if version != VERSION || flags != 0 {
             return Err(DecodeError::Unsupported { what, version, flags });
         }
-        if u16_at(bytes, 10) != Some(Self::BYTES as u16) {
+        if u16_at(bytes, 10).map(usize::from) != Some(Self::BYTES) {
             return Err(DecodeError::invalid("segment header", 0, "its length is not that of its version"));
         }
         let header = || {

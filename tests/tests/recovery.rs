@@ -259,7 +259,8 @@ fn a_commit_by_another_program_is_noticed_and_counted() {
     client.execute(insert(1)).unwrap();
     let intruder = rusqlite::Connection::open(store.layout().database("activity")).unwrap();
     intruder.busy_timeout(Duration::from_secs(5)).unwrap();
-    let wrote = intruder.execute("UPDATE counter SET count = count WHERE id = 0", []);
+    // Not an update to the same values: SQLite would write nothing.
+    let wrote = intruder.execute("INSERT INTO counter VALUES (9, 9)", []);
     let ticket = client.submit(insert(2), Durability::Queued).unwrap();
     let outcome = client.wait(ticket, PATIENCE).unwrap();
     assert!(is_applied(&outcome));
