@@ -31,12 +31,10 @@ fn main() {
         inode: 0,
     };
     let text = Text::new("activity", "INSERT INTO activity_events (at, kind, detail) VALUES (?1, ?2, ?3)");
-    let command = |n: usize| {
-        Command::from(
-            Statement::of(text.clone()).bind(n as i64).bind("focus").bind("a window title of some length"),
-        )
+    let command = |n: i64| {
+        Command::from(Statement::of(text.clone()).bind(n).bind("focus").bind("a window title of some length"))
     };
-    let commands: Vec<Command> = (0..COMMANDS).map(command).collect();
+    let commands: Vec<Command> = (0..).map(command).take(COMMANDS).collect();
     println!("commands/frame  bytes/command  encode ns  decode ns  (best of 9, a command of 3 parameters)");
     for per_frame in [1, 10, 100, 1000, 10_000] {
         let (mut encode, mut decode, mut size) = (f64::MAX, f64::MAX, 0);

@@ -66,8 +66,8 @@ fn every_field_survives_and_the_newer_copy_counts() {
     for round in 1..=6 {
         control.torn += 1;
         control.suspect = (round % 2 == 0).then_some((StreamId([8; 16]), Sequence(round)));
-        control.state =
-            [WriterState::Stopped, WriterState::Stalled, WriterState::Running][round as usize % 3];
+        control.state = [WriterState::Stopped, WriterState::Stalled, WriterState::Running]
+            [usize::from(round % 2 == 0) + usize::from(round % 3 == 0)];
         control.write_to(&file, round % 2 == 1).unwrap();
         assert_eq!(control.generation, round);
         assert_eq!(Control::read_from(&file).unwrap(), control);

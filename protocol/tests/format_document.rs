@@ -64,8 +64,8 @@ fn assert_layout(label: &str, written: &[u8], fields: &[(&str, Vec<u8>)]) {
         let value = expected.remove(row.field).unwrap_or_else(|| panic!("{label}: what is {}?", row.field));
         assert_eq!(found, value, "{label}: {} at {}", row.field, row.offset);
         if row.field == "magic" {
-            let digits: String = found.iter().map(|byte| format!("{byte:02x} ")).collect();
-            assert_eq!(row.content, digits.trim(), "{label}: the magic number");
+            let digits: Vec<String> = found.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(row.content, digits.join(" "), "{label}: the magic number");
         } else if row.field == "version" || row.field == "header_length" {
             let number = u16::from_le_bytes([found[0], found[1]]);
             assert_eq!(row.content, number.to_string(), "{label}: {}", row.field);

@@ -8,7 +8,7 @@ pub(crate) struct Touches(u8);
 
 impl Touches {
     /// The databases that a command names; one that names none that exists is settled in the first.
-    pub(crate) fn of<'n>(command: &Command, names: impl Iterator<Item = &'n str> + Clone) -> Self {
+    pub(crate) fn of<'n>(command: &Command, names: &(impl Iterator<Item = &'n str> + Clone)) -> Self {
         let index = |wanted: &str| names.clone().position(|name| name == wanted);
         let named = command.statements.iter().filter_map(|statement| index(&statement.text.database));
         let touches = named.fold(Self::default(), Self::with);

@@ -50,7 +50,7 @@ fn complete_one(
     let clock = Clock::load(databases)?;
     let mut entries = Vec::new();
     for (stream, sequence, command) in batch {
-        let touches = Touches::of(command, databases.iter().map(|database| database.name.as_str()));
+        let touches = Touches::of(command, &databases.iter().map(|database| database.name.as_str()));
         if touches.contains(second) {
             entries.push(entry(databases, first, *stream, *sequence, command.clone(), touches)?);
         }

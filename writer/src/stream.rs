@@ -257,7 +257,7 @@ fn entries(
     let share = submitted.bytes / submitted.commands.len().max(1);
     (submitted.first_sequence.0..).zip(submitted.commands).map(move |(sequence, mut command)| {
         let sequence = Sequence(sequence);
-        let named = Touches::of(&command, rules.databases.iter().map(String::as_str));
+        let named = Touches::of(&command, &rules.databases.iter().map(String::as_str));
         let mut touches = named;
         let mut is_done = false;
         if sequence <= highest {
