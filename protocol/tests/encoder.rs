@@ -147,6 +147,9 @@ fn no_commands_are_no_bytes() {
     assert!(bytes.is_empty());
 }
 
+/// Whether an error is the one that was expected.
+type Refusal = fn(&EncodeError) -> bool;
+
 #[test]
 fn an_error_leaves_the_encoder_and_its_output_as_they_were() {
     let good = sample_commands();
@@ -156,7 +159,7 @@ fn an_error_leaves_the_encoder_and_its_output_as_they_were() {
     let too_long = Statement::new("another", "one").bind("x".repeat(FRAME_BYTES_MAX));
     let too_many_texts =
         Command { key: None, statements: (0..4096).map(|n| Statement::new("a", n.to_string())).collect() };
-    let cases: Vec<(Command, fn(&EncodeError) -> bool)> = vec![
+    let cases: Vec<(Command, Refusal)> = vec![
         (Command::new(), |error| *error == EncodeError::Empty),
         (too_many, |error| matches!(error, EncodeError::TooLarge { limit: COMMAND_STATEMENTS_MAX, .. })),
         (too_long.into(), |error| matches!(error, EncodeError::TooLarge { limit: FRAME_BYTES_MAX, .. })),

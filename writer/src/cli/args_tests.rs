@@ -8,10 +8,8 @@ fn parse(words: &[&str]) -> Result<Cli, clap::Error> {
 }
 
 fn exec(words: &[&str]) -> ExecArgs {
-    match parse(words).unwrap().task {
-        Task::Exec(args) => args,
-        other => unreachable!("exec is what was typed, not {other:?}"),
-    }
+    let Task::Exec(args) = parse(words).unwrap().task else { unreachable!("exec is what was typed") };
+    args
 }
 
 #[test]
@@ -42,7 +40,7 @@ fn parameters_stand_behind_the_sql_and_flags_anywhere() {
 #[test]
 fn times_need_a_unit() {
     assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-    assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+    assert_eq!(duration("2m"), Ok(Duration::from_mins(2)));
     assert_eq!(duration("0s"), Ok(Duration::ZERO));
     for wrong in ["", "10", "-1s", "soon"] {
         assert!(duration(wrong).is_err(), "{wrong}");
