@@ -45,7 +45,7 @@ fn a_new_header_page_has_an_empty_cell_and_publishing_does_not_touch_the_header(
     progress.publish(cell(9, STATE_QUARANTINED));
     assert_eq!(reader.read(), cell(9, STATE_QUARANTINED));
     assert_ne!(reader.bell(), bell);
-    reader.wait(bell, Duration::from_secs(60));
+    reader.wait(bell, Duration::from_mins(1));
     let mut page = [0; HEADER_BYTES];
     file.as_file().read_exact_at(&mut page, 0).unwrap();
     assert_eq!(ReceiptHeader::decode(&page), Ok(header));
