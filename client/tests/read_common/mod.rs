@@ -159,8 +159,8 @@ pub(crate) struct Random(u64);
 impl Random {
     pub(crate) fn new() -> Self {
         let given = std::env::var("PENHOLDER_SEED").ok().and_then(|seed| seed.parse().ok());
-        let clock = || u64::from(std::process::id());
-        let seed = given.unwrap_or_else(clock);
+        let drawn = || u64::from(std::process::id());
+        let seed = given.unwrap_or_else(drawn);
         println!("seed: PENHOLDER_SEED={seed}");
         Self(seed)
     }
