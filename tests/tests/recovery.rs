@@ -169,19 +169,32 @@ fn once_leaves_nothing_of_a_client_that_is_gone_however_much_it_wrote() {
 
 #[test]
 fn once_applies_a_long_stream_whose_commands_change_kind_each_time() {
-    let mut store = Store::started();
-    assert!(store.stop().success());
     let sql = "INSERT INTO ledger (client, sequence, nonce, bump) VALUES (8, 1, 0, 1)";
     let over_both = || Command::new().and(Statement::new("config", sql)).and(Statement::new("activity", sql));
-    // Every batch holds one command, so that many batches are cut before the writer reads on.
-    let commands: Vec<Command> =
-        (1..=3000).map(|sequence| if sequence % 2 == 0 { over_both() } else { insert(sequence) }).collect();
-    let mut client = store.client();
-    client.submit_batch(&commands, Durability::Queued).unwrap();
-    drop(client);
-    assert!(store.once().success());
-    assert_eq!(rows(&store), 3000);
-    assert_eq!(store.segments(), Vec::<String>::new());
+    for (applied_before, count) in [(false, 700), (true, 500), (true, 800), (true, 1100)] {
+        let mut store = Store::started();
+        let mut client = store.client();
+        if !applied_before {
+            assert!(store.stop().success());
+        }
+        // Every batch holds one command, so that many batches are cut before the writer reads on.
+        let commands: Vec<Command> = (1..=count)
+            .map(|sequence| if sequence % 2 == 0 { over_both() } else { insert(sequence) })
+            .collect();
+        let last = client.submit_batch(&commands, Durability::Queued).unwrap().last().unwrap();
+        if applied_before {
+            client.wait(last, PATIENCE).unwrap();
+            store.kill();
+        }
+        drop(client);
+        assert!(store.once().success());
+        assert_eq!(rows(&store), count, "applied before: {applied_before}");
+        assert_eq!(
+            store.segments(),
+            Vec::<String>::new(),
+            "{count} commands, applied before: {applied_before}"
+        );
+    }
 }
 
 #[test]

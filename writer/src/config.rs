@@ -53,7 +53,7 @@ pub struct Config {
     pub free_bytes_min: u64,
     /// Bytes of WAL above which an idle writer checkpoints.
     pub wal_bytes_soft: u64,
-    /// Bytes of WAL above which the writer checkpoints at once, and to which the file is cut back.
+    /// Bytes of WAL above which the writer checkpoints at once; the file itself is cut back above eight times this.
     pub wal_bytes_hard: u64,
     /// Bytes held back on the disk, to be given up when it is full; 0 = none.
     pub ballast_bytes: u64,

@@ -61,12 +61,19 @@ pub fn run(config: &Config, stop: &Stop, observer: &mut dyn Observer) -> Result<
         if give_up || !error.is_retryable() || stop.requested() {
             return Err(error);
         }
-        stall(&error, &mut control, &ballast, stop, failures);
+        stall(&error, &mut control, &ballast, stop, observer, failures);
     }
 }
 
 /// Waits for a machine that failed; the databases are opened anew and say what was committed.
-fn stall(error: &Error, control: &mut ControlFile, ballast: &Ballast, stop: &Stop, failures: u32) {
+fn stall(
+    error: &Error,
+    control: &mut ControlFile,
+    ballast: &Ballast,
+    stop: &Stop,
+    observer: &mut dyn Observer,
+    failures: u32,
+) {
     log::error!("stalled: {error}; nothing is lost, commands stay in the spool");
     // On a full disk the control file may not be writable either; it is a hint.
     if let Err(error) = control.set_state(WriterState::Stalled) {
@@ -81,6 +88,7 @@ fn stall(error: &Error, control: &mut ControlFile, ballast: &Ballast, stop: &Sto
     }
     let until = Instant::now() + Duration::from_millis(200) * failures.min(10);
     while Instant::now() < until && !stop.requested() {
+        observer.beat();
         std::thread::sleep(Duration::from_millis(20));
     }
 }
