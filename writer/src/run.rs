@@ -44,6 +44,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 pub fn run(config: &Config, stop: &Stop, observer: &mut dyn Observer) -> Result<(), Error> {
     let layout = Layout::new(&config.store);
     database::check_version()?;
+    raise_descriptor_limit();
     make_directories(&layout)?;
     filesystem::check(layout.root(), config.allow_filesystem)?;
     let lock = StoreLock::acquire(&layout)?;
@@ -62,6 +63,9 @@ pub fn run(config: &Config, stop: &Stop, observer: &mut dyn Observer) -> Result<
             return Err(error);
         }
         stall(&error, &mut control, &ballast, stop, observer, failures);
+        if stop.requested() {
+            return Ok(());
+        }
     }
 }
 
@@ -291,6 +295,16 @@ impl<'a, 'c> Writer<'a, 'c> {
         self.tidy_up()?;
         checkpoint::at_stop(&self.databases)?;
         self.kept.control.set_state(WriterState::Stopped)
+    }
+}
+
+/// Every stream that is followed holds a segment and a receipt file open: take all the descriptors that are allowed.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        log::warn!("cannot raise the limit of open files: {error}; clients beyond it make the writer stall");
     }
 }
 
