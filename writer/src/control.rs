@@ -13,6 +13,8 @@ use crate::{Config, Error};
 pub(crate) struct ControlFile {
     file: File,
     layout: Layout,
+    /// Nobody has run on this store before: its first epoch is not used yet.
+    pub(crate) is_new: bool,
     /// Change it, then call [`write`](Self::write).
     pub(crate) content: Control,
 }
@@ -21,7 +23,8 @@ impl ControlFile {
     /// Opens the store's control file, or makes the one of a new store.
     pub(crate) fn open(layout: &Layout, config: &Config) -> Result<Self, Error> {
         let path = layout.control();
-        if !path.exists() {
+        let is_new = !path.exists();
+        if is_new {
             let mut content = new_content(config)?;
             create(layout, &mut content)?;
         }
@@ -39,7 +42,7 @@ impl ControlFile {
                 "put the old list back into penholder.toml",
             ));
         }
-        Ok(Self { file, layout: layout.clone(), content })
+        Ok(Self { file, layout: layout.clone(), is_new, content })
     }
 
     /// Writes the content; with `durable`, it is on the medium when this returns.

@@ -59,7 +59,9 @@ pub(crate) fn recover(
     let old_floor = floor(databases)?;
     // Clients that took the old epoch either are seen by the scan below, or see the raised floor and start over.
     let content = &mut control.content;
-    content.epoch = content.epoch.next();
+    if !std::mem::take(&mut control.is_new) {
+        content.epoch = content.epoch.next();
+    }
     content.floor = Epoch(content.epoch.0 - 1);
     content.pid = std::process::id();
     control.write(true)?;
