@@ -108,9 +108,9 @@ impl Stream {
         findings: &mut Findings,
         look_for_owner: bool,
     ) -> Result<(), Error> {
-        let before = self.queue.len();
         let polled = self.read_on(rules, watermarks, scratch, findings, look_for_owner);
-        self.idle_polls = if self.queue.len() > before { 0 } else { self.idle_polls.saturating_add(1) };
+        // A stream whose turn's worth still waits is not read on, but it is anything but idle.
+        self.idle_polls = if self.queue.is_empty() { self.idle_polls.saturating_add(1) } else { 0 };
         match polled {
             Ok(()) | Err(Trouble::NotYet | Trouble::Nothing) => Ok(()),
             Err(Trouble::Corrupt(reason)) => self.stop(rules, &reason, findings),
