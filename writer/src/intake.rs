@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use penholder_protocol::{SegmentName, StreamId};
+use penholder_protocol::{SegmentName, Sequence, StreamId};
 
 use crate::batch::Entry;
 use crate::stream::{Findings, Finished, Rules, Stream};
@@ -24,6 +24,8 @@ const SWEEP_SHARE: u32 = 20;
 pub(crate) struct Intake {
     pub(crate) rules: Rules,
     streams: HashMap<StreamId, Stream>,
+    /// Where streams that are over stood: one that comes back must go on from there.
+    over: HashMap<StreamId, (u32, Sequence)>,
     /// Whose turn it is: every stream once, the next one first.
     order: Vec<StreamId>,
     /// Commands cut off from the last batch; they come first.
@@ -63,6 +65,7 @@ impl Intake {
         Self {
             rules,
             streams: HashMap::new(),
+            over: HashMap::new(),
             order: Vec::new(),
             rest: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES],
@@ -141,6 +144,8 @@ impl Intake {
         let pending: Vec<_> = self.findings.finished.iter().map(|finished| finished.name.stream).collect();
         let over: Vec<_> =
             self.streams.iter().filter(|(id, s)| s.is_over() && !pending.contains(id)).collect();
+        let stood = over.iter().filter_map(|(id, stream)| Some((**id, stream.expected()?)));
+        self.over.extend(stood);
         let over: Vec<_> = over.into_iter().map(|(id, _)| *id).collect();
         self.streams.retain(|id, _| !over.contains(id));
         self.order.retain(|id| !over.contains(id));
@@ -164,7 +169,7 @@ impl Intake {
             }
             let stream = self.streams.entry(name.stream).or_insert_with(|| {
                 self.order.push(name.stream);
-                Stream::new(name.stream)
+                Stream::new(name.stream, self.over.remove(&name.stream))
             });
             if !stream.see(name) {
                 quarantine::set_aside(&self.rules.layout, name, "its place in its stream is taken or over")?;

@@ -64,18 +64,24 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    pub(crate) fn new(id: StreamId) -> Self {
+    /// Follows a stream; `expected` is where it stood if this run has followed it before.
+    pub(crate) fn new(id: StreamId, expected: Option<(u32, Sequence)>) -> Self {
         Self {
             id,
             waiting: BTreeMap::new(),
             current: None,
-            expected: None,
+            expected,
             queue: VecDeque::new(),
             queue_bytes: 0,
             idle_polls: 0,
             stopped: false,
             suspicious_since: None,
         }
+    }
+
+    /// Number of the segment and sequence of the command that must come next.
+    pub(crate) fn expected(&self) -> Option<(u32, Sequence)> {
+        self.expected
     }
 
     /// Takes note of a segment in the spool; false if it cannot belong where its name says.
