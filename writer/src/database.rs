@@ -41,7 +41,10 @@ pub(crate) struct Database<'c> {
     pub(crate) name: String,
     pub(crate) connection: &'c Connection,
     pub(crate) guard: Arc<Guard>,
-    statements: HashMap<(Mode, Arc<Text>), Prepared<'c>>,
+    prepared: Vec<Prepared<'c>>,
+    places: HashMap<(Mode, Arc<Text>), usize>,
+    /// The text prepared last and its place: streams repeat a text, and comparing pointers is cheapest.
+    recent: Option<(Mode, Arc<Text>, usize)>,
 }
 
 /// A statement of a client, and what is known about it.
@@ -102,7 +105,14 @@ fn settle(connection: &Connection, path: &std::path::Path, config: &Config) -> r
 
 impl<'c> Database<'c> {
     pub(crate) fn new(name: &str, connection: &'c Connection, guard: Arc<Guard>) -> Self {
-        Self { name: name.to_owned(), connection, guard, statements: HashMap::new() }
+        Self {
+            name: name.to_owned(),
+            connection,
+            guard,
+            prepared: Vec::new(),
+            places: HashMap::new(),
+            recent: None,
+        }
     }
 
     /// Runs one of the writer's own statements.
@@ -152,18 +162,31 @@ impl<'c> Database<'c> {
 
     /// The prepared form of a client's text, for commands of `mode`.
     pub(crate) fn prepare(&mut self, text: &Arc<Text>, mode: Mode) -> rusqlite::Result<&mut Prepared<'c>> {
-        if self.statements.len() >= STATEMENTS_COUNT_MAX {
-            self.statements.clear();
-        }
-        match self.statements.entry((mode, Arc::clone(text))) {
-            std::collections::hash_map::Entry::Occupied(found) => Ok(found.into_mut()),
-            std::collections::hash_map::Entry::Vacant(place) => {
-                let statement = prepare_one(self.connection, &text.sql)?;
-                let may_stop_half_way =
-                    says_fail(&text.sql) || schema_says_fail(self.connection, &self.guard, mode)?;
-                Ok(place.insert(Prepared { statement, may_stop_half_way }))
+        let place = match &self.recent {
+            Some((for_mode, known, place)) if *for_mode == mode && Arc::ptr_eq(known, text) => *place,
+            _ => self.place_of(text, mode)?,
+        };
+        self.prepared.get_mut(place).ok_or_else(|| refuse("the prepared statement is gone"))
+    }
+
+    fn place_of(&mut self, text: &Arc<Text>, mode: Mode) -> rusqlite::Result<usize> {
+        let key = (mode, Arc::clone(text));
+        let place = if let Some(place) = self.places.get(&key) {
+            *place
+        } else {
+            let statement = prepare_one(self.connection, &text.sql)?;
+            let may_stop_half_way =
+                says_fail(&text.sql) || schema_says_fail(self.connection, &self.guard, mode)?;
+            if self.prepared.len() >= STATEMENTS_COUNT_MAX {
+                self.prepared.clear();
+                self.places.clear();
             }
-        }
+            self.prepared.push(Prepared { statement, may_stop_half_way });
+            self.places.insert(key, self.prepared.len() - 1);
+            self.prepared.len() - 1
+        };
+        self.recent = Some((mode, Arc::clone(text), place));
+        Ok(place)
     }
 }
 
