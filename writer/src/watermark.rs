@@ -78,8 +78,10 @@ impl Watermarks {
     }
 }
 
-/// The last sequence per stream that touches a database; entries of a stream come in order.
+/// The last sequence per stream that touches a database; entries of a stream come together and in order.
 fn moved(index: usize, entries: &[Entry]) -> HashMap<StreamId, (Epoch, Sequence)> {
-    let fresh = entries.iter().filter(|entry| !entry.is_done && entry.touches.contains(index));
-    fresh.map(|entry| (entry.stream, (entry.epoch, entry.sequence))).collect()
+    let runs = entries.chunk_by(|one, other| one.stream == other.stream);
+    let touching = |entry: &&Entry| !entry.is_done && entry.touches.contains(index);
+    let last = runs.filter_map(|run| run.iter().rev().find(touching));
+    last.map(|entry| (entry.stream, (entry.epoch, entry.sequence))).collect()
 }
