@@ -104,6 +104,11 @@ impl Guard {
         self.allowed.store(nanoseconds(time), Ordering::Relaxed);
     }
 
+    /// Whether the command before ran long enough to be asked for the time.
+    pub(crate) fn took_long(&self) -> bool {
+        self.deadline.load(Ordering::Relaxed) != 0
+    }
+
     /// Lets the writer's own work take as long as it takes.
     pub(crate) fn stop_clock(&self) {
         self.allowed.store(0, Ordering::Relaxed);
