@@ -139,16 +139,18 @@ impl Intake {
         self.findings.finished.len()
     }
 
-    /// Forgets the streams of which nothing is left, and says which.
-    pub(crate) fn take_over(&mut self) -> Vec<StreamId> {
+    /// Forgets the streams of which nothing is left, and says which, and which of them were sealed.
+    pub(crate) fn take_over(&mut self) -> Vec<(StreamId, bool)> {
         let pending: Vec<_> = self.findings.finished.iter().map(|finished| finished.name.stream).collect();
         let over: Vec<_> =
             self.streams.iter().filter(|(id, s)| s.is_over() && !pending.contains(id)).collect();
         let stood = over.iter().filter_map(|(id, stream)| Some((**id, stream.expected()?)));
         self.over.extend(stood);
-        let over: Vec<_> = over.into_iter().map(|(id, _)| *id).collect();
-        self.streams.retain(|id, _| !over.contains(id));
-        self.order.retain(|id| !over.contains(id));
+        let over: Vec<_> = over.into_iter().map(|(id, stream)| (*id, stream.is_sealed())).collect();
+        for (id, _) in &over {
+            self.streams.remove(id);
+        }
+        self.order.retain(|id| self.streams.contains_key(id));
         over
     }
 

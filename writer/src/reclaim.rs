@@ -2,12 +2,13 @@
 
 use std::io::ErrorKind;
 
-use penholder_protocol::{Layout, SegmentKind, sync_directory};
+use penholder_protocol::{Layout, sync_directory};
 
 use crate::clock::Clock;
 use crate::control::ControlFile;
 use crate::intake::Intake;
 use crate::receipts::Receipts;
+use crate::stream::Finished;
 use crate::{Error, crash};
 
 /// Reclaims what the intake has finished. Order: what a restored database is measured against, durable; unlink;
@@ -20,15 +21,25 @@ pub(crate) fn reclaim(
     receipts: &mut Receipts,
 ) -> Result<(), Error> {
     let finished = intake.take_finished();
-    if finished.is_empty() {
-        return Ok(());
+    if !finished.is_empty() {
+        delete(layout, &finished, control, clock)?;
     }
+    // Whatever is over, whether or not this round found its last segment.
+    intake.take_over().into_iter().try_for_each(|(stream, sealed)| receipts.close(stream, sealed))
+}
+
+fn delete(
+    layout: &Layout,
+    finished: &[Finished],
+    control: &mut ControlFile,
+    clock: &Clock,
+) -> Result<(), Error> {
     for (index, slot) in control.content.databases.iter_mut().enumerate() {
         slot.reclaimed = clock.of(index);
     }
     control.write(true)?;
     crash::point("before_unlink");
-    for segment in &finished {
+    for segment in finished {
         let path = layout.segment(segment.name);
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -39,9 +50,5 @@ pub(crate) fn reclaim(
     }
     sync_directory(&layout.spool()).map_err(Error::io("sync", &layout.spool()))?;
     crash::point("after_unlink");
-    for stream in intake.take_over() {
-        let sealed = finished.iter().any(|f| f.name.stream == stream && f.name.kind == SegmentKind::Sealed);
-        receipts.close(stream, sealed)?;
-    }
     Ok(())
 }

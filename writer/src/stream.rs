@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use penholder_protocol::{Command, Epoch, Layout, SegmentName, Sequence, StoreId, StreamId, Submitted};
+use penholder_protocol::{
+    Command, Epoch, Layout, SegmentKind, SegmentName, Sequence, StoreId, StreamId, Submitted,
+};
 
 use crate::batch::{Entry, Touches};
 use crate::segment::{Read, Segment, Trouble};
@@ -60,6 +62,7 @@ pub(crate) struct Stream {
     pub(crate) idle_polls: u32,
     /// Nothing behind the queue will ever be applied.
     pub(crate) stopped: bool,
+    sealed: bool,
     suspicious_since: Option<Instant>,
 }
 
@@ -75,8 +78,14 @@ impl Stream {
             queue_bytes: 0,
             idle_polls: 0,
             stopped: false,
+            sealed: false,
             suspicious_since: None,
         }
+    }
+
+    /// Whether its segments came whole: no lock tells whether somebody still reads its receipts.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.sealed
     }
 
     /// Number of the segment and sequence of the command that must come next.
@@ -186,6 +195,7 @@ impl Stream {
         };
         self.check_identity(&segment, rules, watermarks)?;
         self.waiting.remove(&number);
+        self.sealed = name.kind == SegmentKind::Sealed;
         self.current = Some(segment);
         Ok(true)
     }
