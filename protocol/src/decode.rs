@@ -5,22 +5,21 @@ use std::sync::Arc;
 use crate::frame::{self, FLAG_RESULTS, FRAME_HEADER_BYTES, Found, FrameHeader};
 use crate::frame::{TYPE_DEFINE, TYPE_SKIPPABLE, TYPE_SUBMIT};
 use crate::limits::{
-    COMMAND_STATEMENTS_MAX, DATABASE_NAME_BYTES_MAX, DEFINITIONS_COUNT_MAX, FRAME_BYTES_MAX,
-    FRAME_COMMANDS_MAX, SEQUENCE_MAX, SQL_BYTES_MAX, STATEMENT_PARAMS_MAX,
+    DATABASE_NAME_BYTES_MAX, DEFINITIONS_COUNT_MAX, FRAME_BYTES_MAX, SEQUENCE_MAX, SQL_BYTES_MAX,
 };
-use crate::payload::{self, Definition, WireCommand};
-use crate::{Command, DecodeError, SegmentHeader, Sequence, Statement, Text};
+use crate::payload::{self, Definition};
+use crate::{DecodeError, Packed, SegmentHeader, Sequence, Text};
 
 /// Bytes that are checksummed at most in search of a later frame: a twentieth of a second, whatever the bytes are.
 const SEARCH_BYTES_MAX: usize = 16 * FRAME_BYTES_MAX;
 
 /// The commands of one frame.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Submitted {
     /// Sequence of the first; the others follow without gaps.
     pub first_sequence: Sequence,
     /// Never empty.
-    pub commands: Vec<Command>,
+    pub commands: Packed,
     /// Whether the client wants their results.
     pub results: bool,
     /// Wall clock of the submit in nanoseconds since 1970, for metrics only.
@@ -170,37 +169,18 @@ impl SegmentDecoder {
         Ok(())
     }
 
-    fn commands(&self, header: FrameHeader, payload: &[u8]) -> Result<Vec<Command>, DecodeError> {
-        let wire: Vec<WireCommand> = payload::get(payload).map_err(|reason| self.invalid(reason))?;
-        if wire.len() != header.count as usize || wire.is_empty() || wire.len() > FRAME_COMMANDS_MAX {
-            let reason = format!("{} commands where {} were announced", wire.len(), header.count);
+    fn commands(&self, header: FrameHeader, payload: &[u8]) -> Result<Packed, DecodeError> {
+        let text = |number: u32| self.dictionary.get((number as usize).checked_sub(1)?);
+        let commands =
+            Packed::from_payload(payload.to_owned(), text).map_err(|reason| self.invalid(reason))?;
+        if commands.len() != header.count as usize || commands.is_empty() {
+            let reason = format!("{} commands where {} were announced", commands.len(), header.count);
             return Err(self.invalid(reason));
         }
         if self.next.0 + (u64::from(header.count) - 1) > SEQUENCE_MAX {
             return Err(self.invalid("a sequence beyond what a database can hold"));
         }
-        wire.into_iter().map(|command| self.command(command)).collect()
-    }
-
-    fn command(&self, wire: WireCommand) -> Result<Command, DecodeError> {
-        if wire.statements.is_empty() {
-            return Err(self.invalid("a command without statements"));
-        }
-        self.check("statements in a command", wire.statements.len(), COMMAND_STATEMENTS_MAX)?;
-        let mut statements = Vec::with_capacity(wire.statements.len());
-        for statement in wire.statements {
-            let index = (statement.text as usize).checked_sub(1);
-            let Some(text) = index.and_then(|index| self.dictionary.get(index)) else {
-                return Err(self.invalid(format!("statement text {} is not defined", statement.text)));
-            };
-            self.check("parameters in a statement", statement.params.len(), STATEMENT_PARAMS_MAX)?;
-            statements.push(Statement {
-                text: Arc::clone(text),
-                params: statement.params,
-                expect_rows: statement.expect_rows,
-            });
-        }
-        Ok(Command { key: wire.key, statements })
+        Ok(commands)
     }
 
     fn check(&self, what: &str, size: usize, limit: usize) -> Result<(), DecodeError> {

@@ -127,7 +127,7 @@ impl SegmentEncoder {
         let mut count = 0_u32;
         for command in commands.iter().take(FRAME_COMMANDS_MAX) {
             let end = out.len();
-            self.put_command(command, out);
+            payload::put_command(command, out, |text| self.id_of(text).unwrap_or(0));
             if out.len() - start > FRAME_BYTES_MAX {
                 if count == 0 {
                     return check_size("a command", out.len() - start, FRAME_BYTES_MAX).map(|()| (0, start));
@@ -142,14 +142,6 @@ impl SegmentEncoder {
         }
         frame::put(out, start + FRAME_HEADER_BYTES, &u64::from(count).to_le_bytes());
         Ok((count, start))
-    }
-
-    fn put_command(&mut self, command: &Command, out: &mut Vec<u8>) {
-        payload::put(&(command.key, command.statements.len() as u64), out);
-        for statement in &command.statements {
-            let id = self.id_of(&statement.text).unwrap_or(0);
-            payload::put(&(id, statement.expect_rows, &statement.params), out);
-        }
     }
 
     fn define_texts(

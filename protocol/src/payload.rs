@@ -2,6 +2,7 @@
 //!
 //! The limit on every decode bounds what a hostile length can allocate; without one it aborts the process.
 
+use std::borrow::Borrow;
 use std::io;
 use std::sync::Arc;
 
@@ -10,22 +11,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{FRAME_BYTES_MAX, SUBMIT_BYTES_MAX};
+use crate::packed::ValueRef;
 use crate::{Command, Key, Outcome, Sequence, Statement, StreamId, Text, Value};
-
-/// A statement as a segment stores it: its text by the number the dictionary gave it.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct WireStatement {
-    pub(crate) text: u32,
-    pub(crate) expect_rows: Option<u64>,
-    pub(crate) params: Vec<Value>,
-}
-
-/// A command as a segment stores it.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct WireCommand {
-    pub(crate) key: Option<Key>,
-    pub(crate) statements: Vec<WireStatement>,
-}
 
 /// The payload of a `Define` frame.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -61,6 +48,89 @@ pub(crate) fn put<T: Serialize>(value: &T, out: &mut Vec<u8>) {
     debug_assert!(encoded.is_ok(), "plain data encodes into memory");
 }
 
+/// Appends a command as a frame carries it, with the number that `number_of` gives each text.
+pub(crate) fn put_command(
+    command: &Command,
+    out: &mut Vec<u8>,
+    mut number_of: impl FnMut(&Arc<Text>) -> u32,
+) {
+    put(&(command.key, command.statements.len() as u64), out);
+    for statement in &command.statements {
+        put(&(number_of(&statement.text), statement.expect_rows, &statement.params), out);
+    }
+}
+
+/// Reads what [`put_command`] wrote in place, without allocating; `None` where the bytes say nothing that it writes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cursor<'a>(&'a [u8]);
+
+impl<'a> Cursor<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// Bytes behind the position.
+    pub(crate) fn left(&self) -> usize {
+        self.0.len()
+    }
+
+    /// A count of elements or bytes.
+    pub(crate) fn length(&mut self) -> Option<usize> {
+        self.array().map(u64::from_le_bytes).and_then(|length| length.try_into().ok())
+    }
+
+    /// The key that begins a command.
+    pub(crate) fn key(&mut self) -> Option<Option<Key>> {
+        self.option(|cursor| cursor.array().map(Key))
+    }
+
+    /// The head of a statement: the number of its text, its expectation, and how many values follow.
+    pub(crate) fn statement(&mut self) -> Option<(u32, Option<u64>, usize)> {
+        let number = self.array().map(u32::from_le_bytes)?;
+        let expect_rows = self.option(|cursor| cursor.array().map(u64::from_le_bytes))?;
+        Some((number, expect_rows, self.length()?))
+    }
+
+    /// The next value, whose text is taken as it is.
+    pub(crate) fn value(&mut self) -> Option<ValueRef<'a>> {
+        // The numbers are the places of the variants of `Value`.
+        Some(match self.array().map(u32::from_le_bytes)? {
+            0 => ValueRef::Null,
+            1 => ValueRef::Integer(i64::from_le_bytes(self.array()?)),
+            2 => ValueRef::Real(f64::from_le_bytes(self.array()?)),
+            3 => ValueRef::Text(self.bytes()?),
+            4 => ValueRef::Blob(self.bytes()?),
+            _ => return None,
+        })
+    }
+
+    /// The next value; text must be UTF-8.
+    pub(crate) fn checked_value(&mut self) -> Option<ValueRef<'a>> {
+        self.value().filter(|value| !matches!(value, ValueRef::Text(text) if str::from_utf8(text).is_err()))
+    }
+
+    fn option<T>(&mut self, some: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
+        match self.array()? {
+            [0] => Some(None),
+            [1] => some(self).map(Some),
+            _ => None,
+        }
+    }
+
+    fn bytes(&mut self) -> Option<&'a [u8]> {
+        let length = self.length()?;
+        let (bytes, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(bytes)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (array, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*array)
+    }
+}
+
 /// Reads one value that fills `bytes` exactly.
 pub(crate) fn get<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     exact(bytes, bincode::serde::decode_from_slice(bytes, config::<{ FRAME_BYTES_MAX * 4 }>()))
@@ -76,12 +146,13 @@ fn exact<T>(bytes: &[u8], decoded: Result<(T, usize), bincode::error::DecodeErro
 
 /// Encodes commands with their SQL, for a row of a database (redo, rejected).
 #[must_use]
-pub fn encode_commands<'a>(
-    commands: impl ExactSizeIterator<Item = (StreamId, Sequence, &'a Command)>,
+pub fn encode_commands<C: Borrow<Command>>(
+    commands: impl ExactSizeIterator<Item = (StreamId, Sequence, C)>,
 ) -> Vec<u8> {
     let mut out = Vec::new();
     put(&(commands.len() as u64), &mut out);
     for (stream, sequence, command) in commands {
+        let command = command.borrow();
         put(&(stream, sequence, command.key, command.statements.len() as u64), &mut out);
         for statement in &command.statements {
             put(&(&*statement.text, statement.expect_rows, &statement.params), &mut out);

@@ -85,27 +85,9 @@ fn a_frame_that_is_left_out_doubled_or_swapped_does_not_validate() {
         for (case, order) in orders.iter().enumerate() {
             let (found, end) = decode_frames(&join(order));
             assert!(matches!(end, Err(DecodeError::Checksum { .. })), "frame {at}, case {case}: {end:?}");
-            let good = if case == 0 { decode_frames(&join(&all[..=at])).0 } else { read.clone_all() };
+            let good = if case == 0 { decode_frames(&join(&all[..=at])).0 } else { read.clone() };
             assert_eq!(found, good, "frame {at}, case {case}");
         }
-    }
-}
-
-/// `Submitted` is not `Clone` for good reason; a test may copy it.
-trait CloneAll {
-    fn clone_all(&self) -> Self;
-}
-
-impl CloneAll for Vec<penholder_protocol::Submitted> {
-    fn clone_all(&self) -> Self {
-        let copy = |s: &penholder_protocol::Submitted| penholder_protocol::Submitted {
-            first_sequence: s.first_sequence,
-            commands: s.commands.clone(),
-            results: s.results,
-            submitted_ns: s.submitted_ns,
-            bytes: s.bytes,
-        };
-        self.iter().map(copy).collect()
     }
 }
 

@@ -50,8 +50,9 @@ fn segment(bytes: &[u8]) -> (String, Vec<u8>) {
                 let (end, first) = (decoder.offset(), s.first_sequence);
                 writeln!(dump, "up to {end}: from {first}, results {}, at {}", s.results, s.submitted_ns)
                     .unwrap();
-                s.commands.iter().for_each(|command| writeln!(dump, "{command:#?}").unwrap());
-                encoder.encode(&s.commands, s.results, s.submitted_ns, &mut again).unwrap();
+                let commands = s.commands.unpack();
+                commands.iter().for_each(|command| writeln!(dump, "{command:#?}").unwrap());
+                encoder.encode(&commands, s.results, s.submitted_ns, &mut again).unwrap();
             }
             Step::Incomplete | Step::End => return (dump, again),
         }

@@ -34,8 +34,8 @@ fn encode(commands: &[Command]) -> Result<Vec<u8>, EncodeError> {
 fn round_trip(commands: &[Command]) -> Vec<usize> {
     let (found, end) = decode_frames(&encode(commands).unwrap());
     assert_eq!(end, Ok(Step::Incomplete));
-    let read: Vec<&Command> = found.iter().flat_map(|frame| &frame.commands).collect();
-    assert!(read.iter().copied().eq(commands), "the commands changed on their way");
+    let read: Vec<Command> = found.iter().flat_map(|frame| frame.commands.unpack()).collect();
+    assert!(read == commands, "the commands changed on their way");
     found.iter().map(|frame| frame.bytes).collect()
 }
 

@@ -60,5 +60,5 @@ fn a_sealed_segment_written_by_python_is_read() {
         .and((1..=5).fold(Statement::of(insert), Statement::bind))
         .with_key(Key(*b"sixteen bytes ok"));
     assert_eq!(found.len(), 1);
-    assert_eq!(found[0].commands, [Command::from(one), two]);
+    assert_eq!(found[0].commands.unpack(), [Command::from(one), two]);
 }

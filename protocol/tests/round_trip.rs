@@ -68,7 +68,7 @@ fn random_commands_survive_in_a_segment_that_arrives_in_pieces() {
         let mut found = Vec::new();
         for end in ends {
             while let Step::Submitted(s) = decoder.next(&bytes[decoder.offset() as usize..end]).unwrap() {
-                found.push((s.commands, s.results, s.submitted_ns));
+                found.push((s.commands.unpack(), s.results, s.submitted_ns));
             }
         }
         prop_assert_eq!(decoder.offset(), encoder.end());

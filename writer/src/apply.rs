@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use penholder_protocol::{
-    Applied, Code, Command, Outcome, Rejection, Statement, StatementResult, Tick, limits,
+    Applied, Code, CommandRef, Outcome, Rejection, StatementRef, StatementResult, Tick, limits,
 };
 use rusqlite::ErrorCode;
 
@@ -47,7 +47,7 @@ pub(crate) fn apply(
     tick: Tick,
     deadline: Duration,
 ) -> Result<Verdict, Error> {
-    let command = &entry.command;
+    let command = entry.command.read();
     if let Some(first) = keys::lookup(databases, command)? {
         return Ok(Verdict::Decided(first));
     }
@@ -66,7 +66,7 @@ pub(crate) fn apply(
         }
         database.guard.start_clock(deadline);
     }
-    let wants_results = entry.wants_results || command.key.is_some();
+    let wants_results = entry.wants_results || command.key().is_some();
     let ran = run_all(databases, command, mode, wants_results);
     for database in entry.touches.iter().filter_map(|index| databases.get(index)) {
         database.guard.stop_clock();
@@ -107,8 +107,8 @@ fn close(
         if saved && matches!(outcome, Outcome::Rejected(_)) {
             database.run("undo a command in", "ROLLBACK TO command", [])?;
         }
-        if let Some(key) = entry.command.key {
-            keys::remember(database, key, &entry.command, tick, &outcome)?;
+        if let Some(key) = entry.command.read().key() {
+            keys::remember(database, key, entry.command.read(), tick, &outcome)?;
         }
         if saved {
             database.run("close a savepoint in", "RELEASE command", [])?;
@@ -122,9 +122,10 @@ fn close(
 }
 
 /// One statement that SQLite itself undoes on failure needs none; it would cost a quarter more.
-fn needs_savepoint(databases: &mut [Database<'_>], command: &Command, mode: Mode) -> bool {
-    let [statement] = command.statements.as_slice() else { return true };
-    if statement.expect_rows.is_some() || command.key.is_some() {
+fn needs_savepoint(databases: &mut [Database<'_>], command: CommandRef<'_>, mode: Mode) -> bool {
+    let mut statements = command.statements();
+    let (Some(statement), 0) = (statements.next(), statements.len()) else { return true };
+    if statement.expect_rows.is_some() || command.key().is_some() {
         return true;
     }
     let Some(database) = databases.iter_mut().find(|d| d.name == statement.text.database) else {
@@ -132,18 +133,18 @@ fn needs_savepoint(databases: &mut [Database<'_>], command: &Command, mode: Mode
     };
     database.guard.set_mode(mode);
     // What does not prepare will not run either.
-    database.prepare(&statement.text, mode).is_ok_and(|prepared| prepared.may_stop_half_way)
+    database.prepare(statement.text, mode).is_ok_and(|prepared| prepared.may_stop_half_way)
 }
 
 fn run_all(
     databases: &mut [Database<'_>],
-    command: &Command,
+    command: CommandRef<'_>,
     mode: Mode,
     wants_results: bool,
 ) -> Result<Vec<StatementResult>, Failure> {
     let mut results = Vec::new();
     let mut budget = if wants_results { limits::RESULT_BYTES_MAX } else { 0 };
-    for (index, statement) in (0..).zip(&command.statements) {
+    for (index, statement) in (0..).zip(command.statements()) {
         let Some(database) = databases.iter_mut().find(|d| d.name == statement.text.database) else {
             let known: Vec<_> = databases.iter().map(|d| d.name.as_str()).collect();
             let message = format!(
@@ -153,7 +154,7 @@ fn run_all(
             );
             return Err(Failure::Rejected(rejection(Code::Sql, &message, Some(index))));
         };
-        let result = run_one(database, statement, mode, &mut budget)
+        let result = run_one(database, &statement, mode, &mut budget)
             .map_err(|error| classify(error, database, index))?;
         if let Some(expected) = statement.expect_rows
             && result.changes != expected
@@ -170,18 +171,18 @@ fn run_all(
 
 fn run_one(
     database: &mut Database<'_>,
-    statement: &Statement,
+    statement: &StatementRef<'_>,
     mode: Mode,
     budget: &mut usize,
 ) -> rusqlite::Result<StatementResult> {
     database.guard.set_mode(mode);
     let connection = database.connection;
-    let prepared = &mut database.prepare(&statement.text, mode)?.statement;
+    let prepared = &mut database.prepare(statement.text, mode)?.statement;
     let wanted = prepared.parameter_count();
     if wanted != statement.params.len() {
         return Err(rusqlite::Error::InvalidParameterCount(statement.params.len(), wanted));
     }
-    for (place, value) in (1..).zip(&statement.params) {
+    for (place, value) in (1..).zip(statement.params.clone()) {
         prepared.raw_bind_parameter(place, Bound(value))?;
     }
     let mut result = StatementResult::default();

@@ -1,6 +1,6 @@
 //! A bounded group of commands that is committed together.
 
-use penholder_protocol::{Command, Epoch, Sequence, StreamId};
+use penholder_protocol::{CommandRef, Epoch, Packed, PackedCommand, Sequence, StreamId};
 
 /// The databases a command touches, by their index in commit order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -8,11 +8,18 @@ pub(crate) struct Touches(u8);
 
 impl Touches {
     /// The databases that a command names; one that names none that exists is settled in the first.
-    pub(crate) fn of<'n>(command: &Command, names: &(impl Iterator<Item = &'n str> + Clone)) -> Self {
+    pub(crate) fn of<'n>(command: CommandRef<'_>, names: &(impl Iterator<Item = &'n str> + Clone)) -> Self {
         let index = |wanted: &str| names.clone().position(|name| name == wanted);
-        let named = command.statements.iter().filter_map(|statement| index(&statement.text.database));
+        let named = command.statements().filter_map(|statement| index(&statement.text.database));
         let touches = named.fold(Self::default(), Self::with);
         if touches.is_empty() { touches.with(0) } else { touches }
+    }
+
+    /// The one database that every command of a frame touches, if there is one: most frames are of that kind.
+    pub(crate) fn of_all(commands: &Packed, names: &[String]) -> Option<Self> {
+        let mut found = commands.texts().map(|text| Self::index_of(&text.database, names));
+        let first = found.next()??;
+        found.all(|other| other == Some(first)).then(|| Self::default().with(first))
     }
 
     /// The place of a database in commit order.
@@ -58,7 +65,7 @@ pub(crate) struct Entry {
     pub(crate) stream: StreamId,
     pub(crate) epoch: Epoch,
     pub(crate) sequence: Sequence,
-    pub(crate) command: Command,
+    pub(crate) command: PackedCommand,
     pub(crate) touches: Touches,
     /// Every database it touches has it already: a crash came between the commit and the receipt.
     pub(crate) is_done: bool,

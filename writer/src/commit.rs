@@ -160,7 +160,8 @@ impl Committer<'_, '_> {
             && entries.iter().any(|entry| !entry.is_done && entry.touches.are_several())
         {
             let fresh: Vec<_> = entries.iter().filter(|entry| !entry.is_done).collect();
-            let commands = fresh.iter().map(|entry| (entry.stream, entry.sequence, &entry.command));
+            let commands =
+                fresh.iter().map(|entry| (entry.stream, entry.sequence, entry.command.read().unpack()));
             redo::store(database, tick, &encode_commands(commands))?;
         }
         Ok(())

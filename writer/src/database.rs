@@ -223,16 +223,17 @@ fn schema_says_fail(connection: &Connection, guard: &Guard, mode: Mode) -> rusql
 }
 
 /// Binds a value without copying it first.
-pub(crate) struct Bound<'v>(pub(crate) &'v Value);
+pub(crate) struct Bound<'v>(pub(crate) penholder_protocol::ValueRef<'v>);
 
 impl ToSql for Bound<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        use penholder_protocol::ValueRef as Packed;
         Ok(ToSqlOutput::Borrowed(match self.0 {
-            Value::Null => ValueRef::Null,
-            Value::Integer(integer) => ValueRef::Integer(*integer),
-            Value::Real(real) => ValueRef::Real(*real),
-            Value::Text(text) => ValueRef::Text(text.as_bytes()),
-            Value::Blob(blob) => ValueRef::Blob(blob),
+            Packed::Null => ValueRef::Null,
+            Packed::Integer(integer) => ValueRef::Integer(integer),
+            Packed::Real(real) => ValueRef::Real(real),
+            Packed::Text(text) => ValueRef::Text(text),
+            Packed::Blob(blob) => ValueRef::Blob(blob),
         }))
     }
 }

@@ -1,7 +1,7 @@
 //! Idempotency keys: the same key gets the first outcome again.
 
 use penholder_protocol::{
-    Code, Command, Key, Outcome, Sequence, StreamId, Tick, decode_outcome, encode_commands, encode_outcome,
+    Code, CommandRef, Key, Outcome, Sequence, StreamId, Tick, decode_outcome, encode_commands, encode_outcome,
 };
 
 use crate::Error;
@@ -9,8 +9,8 @@ use crate::apply::rejection;
 use crate::database::Database;
 
 /// The first outcome of the command's key; a rejection if the key belongs to another command.
-pub(crate) fn lookup(databases: &[Database<'_>], command: &Command) -> Result<Option<Outcome>, Error> {
-    let Some(key) = command.key else { return Ok(None) };
+pub(crate) fn lookup(databases: &[Database<'_>], command: CommandRef<'_>) -> Result<Option<Outcome>, Error> {
+    let Some(key) = command.key() else { return Ok(None) };
     let sql = "SELECT hash, outcome FROM _penholder_key WHERE key = ?1";
     for database in databases {
         let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?));
@@ -30,7 +30,7 @@ pub(crate) fn lookup(databases: &[Database<'_>], command: &Command) -> Result<Op
 pub(crate) fn remember(
     database: &Database<'_>,
     key: Key,
-    command: &Command,
+    command: CommandRef<'_>,
     tick: Tick,
     outcome: &Outcome,
 ) -> Result<(), Error> {
@@ -40,7 +40,7 @@ pub(crate) fn remember(
 }
 
 /// Tells one command from another; a client that forges a collision only confuses itself.
-fn hash_of(command: &Command) -> i64 {
-    let anonymous = std::iter::once((StreamId([0; 16]), Sequence(0), command));
+fn hash_of(command: CommandRef<'_>) -> i64 {
+    let anonymous = std::iter::once((StreamId([0; 16]), Sequence(0), command.unpack()));
     i64::from(crc32fast::hash(&encode_commands(anonymous)))
 }

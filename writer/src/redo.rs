@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use penholder_protocol::{
-    Command, Epoch, Outcome, Sequence, StreamId, Tick, decode_commands, decode_outcome,
+    Command, Epoch, Outcome, PackedCommand, Sequence, StreamId, Tick, decode_commands, decode_outcome,
 };
 use rusqlite::OptionalExtension;
 
@@ -50,9 +50,10 @@ fn complete_one(
     let clock = Clock::load(databases)?;
     let mut entries = Vec::new();
     for (stream, sequence, command) in batch {
-        let touches = Touches::of(command, &databases.iter().map(|database| database.name.as_str()));
+        let command = PackedCommand::pack(command);
+        let touches = Touches::of(command.read(), &databases.iter().map(|database| database.name.as_str()));
         if touches.contains(second) {
-            entries.push(entry(databases, first, *stream, *sequence, command.clone(), touches)?);
+            entries.push(entry(databases, first, *stream, *sequence, command, touches)?);
         }
     }
     if entries.is_empty() || clock.of(second) >= tick {
@@ -90,12 +91,12 @@ fn repeat(
     for entry in entries {
         let (Some(source), Some(target)) = (databases.get(first), databases.get(second)) else { continue };
         let remembered = remembered(source, entry)?;
-        let repeated = entry.command.key.is_some_and(|key| !keys_seen.insert(key));
+        let repeated = entry.command.read().key().is_some_and(|key| !keys_seen.insert(key));
         if repeated || remembered.as_ref().is_some_and(|(at, _)| *at != tick) {
             continue;
         }
-        if let (Some(key), Some((_, outcome))) = (entry.command.key, &remembered) {
-            keys::remember(target, key, &entry.command, tick, outcome)?;
+        if let (Some(key), Some((_, outcome))) = (entry.command.read().key(), &remembered) {
+            keys::remember(target, key, entry.command.read(), tick, outcome)?;
         }
         if let Outcome::Rejected(rejection) = rejected::outcome_of(databases, entry, tick)? {
             let Some(target) = databases.get(second) else { continue };
@@ -120,9 +121,10 @@ fn repeat(
 /// The statements of a command for one database, without its key: that is settled already.
 fn half(entry: &Entry, databases: &[Database<'_>], index: usize) -> Entry {
     let name = databases.get(index).map(|database| database.name.as_str());
-    let mine = entry.command.statements.iter().filter(|s| Some(s.text.database.as_str()) == name);
+    let mut mine = Command { key: None, ..entry.command.read().unpack() };
+    mine.statements.retain(|statement| Some(statement.text.database.as_str()) == name);
     Entry {
-        command: Command { key: None, statements: mine.cloned().collect() },
+        command: PackedCommand::pack(&mine),
         touches: Touches::default().with(index),
         wants_results: false,
         ..*entry
@@ -131,7 +133,7 @@ fn half(entry: &Entry, databases: &[Database<'_>], index: usize) -> Entry {
 
 /// The tick and outcome that the first database remembers for the entry's key.
 fn remembered(source: &Database<'_>, entry: &Entry) -> Result<Option<(Tick, Outcome)>, Error> {
-    let Some(key) = entry.command.key else { return Ok(None) };
+    let Some(key) = entry.command.read().key() else { return Ok(None) };
     let sql = "SELECT tick, outcome FROM _penholder_key WHERE key = ?1";
     let row = |row: &rusqlite::Row<'_>| Ok((Tick(row.get(0)?), row.get::<_, Vec<u8>>(1)?));
     let Some((tick, outcome)) = source.read("look up a key in", sql, [key.0], row)? else { return Ok(None) };
@@ -145,7 +147,7 @@ fn entry(
     first: usize,
     stream: StreamId,
     sequence: Sequence,
-    command: Command,
+    command: PackedCommand,
     touches: Touches,
 ) -> Result<Entry, Error> {
     let source = databases.get(first);

@@ -20,8 +20,8 @@ pub(crate) fn record(
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     // A command that does not fit into a row is known by its outcome only.
     let fits = entry.bytes <= COMMAND_BYTES_MAX;
-    let command =
-        fits.then(|| encode_commands(std::iter::once((entry.stream, entry.sequence, &entry.command))));
+    let command = || std::iter::once((entry.stream, entry.sequence, entry.command.read().unpack()));
+    let command = fits.then(|| encode_commands(command()));
     let row = (
         entry.stream.0,
         entry.sequence.0,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use penholder_protocol::{
-    Command, Epoch, Layout, SegmentKind, SegmentName, Sequence, StoreId, StreamId, Submitted,
+    Epoch, Layout, PackedCommand, SegmentKind, SegmentName, Sequence, StoreId, StreamId, Submitted,
 };
 
 use crate::batch::{Entry, Touches};
@@ -271,9 +271,11 @@ fn entries(
     let highest = watermarks.highest(stream);
     let (wants_results, submitted_ns) = (submitted.results, submitted.submitted_ns);
     let share = submitted.bytes / submitted.commands.len().max(1);
-    (submitted.first_sequence.0..).zip(submitted.commands).map(move |(sequence, mut command)| {
+    let touches_of_all = Touches::of_all(&submitted.commands, &rules.databases);
+    (submitted.first_sequence.0..).zip(submitted.commands.into_commands()).map(move |(sequence, mut command)| {
         let sequence = Sequence(sequence);
-        let named = Touches::of(&command, &rules.databases.iter().map(String::as_str));
+        let names = || rules.databases.iter().map(String::as_str);
+        let named = touches_of_all.unwrap_or_else(|| Touches::of(command.read(), &names()));
         let mut touches = named;
         let mut is_done = false;
         if sequence <= highest {
@@ -283,19 +285,20 @@ fn entries(
                 log::warn!(
                     "command {sequence} of stream {stream} is in one database only: a rollback was accepted"
                 );
-                let is_pending = |name: &str| {
-                    Touches::index_of(name, &rules.databases).is_some_and(|i| pending.contains(i))
-                };
-                command.statements.retain(|statement| is_pending(&statement.text.database));
+                command = part_of(&command, pending, &rules.databases);
                 touches = pending;
             }
         }
-        let bytes = share + sql_bytes(&command);
+        let bytes = share + command.read().sql_bytes();
         Entry { stream, epoch, sequence, command, touches, is_done, wants_results, submitted_ns, bytes }
     })
 }
 
-/// Bytes of SQL that a command takes where it is stored with its texts.
-fn sql_bytes(command: &Command) -> usize {
-    command.statements.iter().map(|statement| statement.text.sql.len()).sum()
+/// The statements of a command that are for one of `touches`.
+fn part_of(command: &PackedCommand, touches: Touches, databases: &[String]) -> PackedCommand {
+    let mut part = command.read().unpack();
+    part.statements.retain(|statement| {
+        Touches::index_of(&statement.text.database, databases).is_some_and(|index| touches.contains(index))
+    });
+    PackedCommand::pack(&part)
 }

@@ -105,7 +105,7 @@ impl FakeStore {
         for name in self.segments() {
             for frame in self.read_segment(name).1 {
                 assert_eq!(frame.first_sequence.0, commands.len() as u64 + 1);
-                commands.extend(frame.commands);
+                commands.extend(frame.commands.unpack());
             }
         }
         commands

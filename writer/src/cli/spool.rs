@@ -9,7 +9,7 @@ use std::time::Duration;
 use penholder_protocol::limits::SEGMENT_BYTES_MAX;
 use penholder_protocol::receipt::{HEADER_BYTES, ReceiptHeader};
 use penholder_protocol::{
-    Command, Control, DecodeError, Layout, Progress, ProgressCell, SegmentDecoder, SegmentHeader,
+    CommandRef, Control, DecodeError, Layout, Progress, ProgressCell, SegmentDecoder, SegmentHeader,
     SegmentName, Sequence, Step, StreamId, Submitted,
 };
 use rustix::fs::OFlags;
@@ -155,9 +155,9 @@ fn frame(submitted: &Submitted, control: &Control) -> Frame {
 }
 
 /// The databases a command names; one that names none that exists is settled in the first.
-fn touches(command: &Command, control: &Control) -> u8 {
+fn touches(command: CommandRef<'_>, control: &Control) -> u8 {
     let place = |name: &str| control.databases.iter().position(|slot| slot.name == name);
-    let named = command.statements.iter().filter_map(|statement| place(&statement.text.database));
+    let named = command.statements().filter_map(|statement| place(&statement.text.database));
     let touches = named.fold(0, |touches, place| touches | 1 << place);
     if touches == 0 { 1 } else { touches }
 }
