@@ -93,6 +93,13 @@ impl SegmentDecoder {
         }
     }
 
+    /// Bytes that the next frame says it takes, of which `bytes` are the first; at least those of its header.
+    #[must_use]
+    pub fn wanted(bytes: &[u8]) -> usize {
+        let length = frame::u32_at(bytes, 0).unwrap_or_default() as usize;
+        length.clamp(FRAME_HEADER_BYTES, FRAME_BYTES_MAX)
+    }
+
     /// Whether any frame validates at a later position: damage in the middle, not a tail that was never written.
     ///
     /// Bytes that are too dear to search count as damage: to stop a stream is safe, to drop what was written is not.

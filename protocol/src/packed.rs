@@ -103,6 +103,7 @@ impl Packed {
     }
 
     /// All commands in order, each of which keeps the frame alive.
+    #[must_use]
     pub fn into_commands(mut self) -> impl ExactSizeIterator<Item = PackedCommand> {
         let places = std::mem::take(&mut self.places);
         let packed = Arc::new(self);
@@ -110,11 +111,13 @@ impl Packed {
     }
 
     /// All commands in order.
+    #[must_use]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = CommandRef<'_>> {
         self.places.iter().map(|place| CommandRef { packed: self, place: *place })
     }
 
     /// Every text that a command uses, once.
+    #[must_use]
     pub fn texts(&self) -> impl ExactSizeIterator<Item = &Arc<Text>> {
         self.texts.iter().map(|(_, text)| text)
     }
@@ -128,7 +131,7 @@ impl Packed {
     /// Walks through all of `bytes` once, notes where the commands start, and collects the texts they use.
     fn check<'t>(&mut self, text: impl Fn(u32) -> Option<&'t Arc<Text>>) -> Result<(), String> {
         let mut cursor = Cursor::new(&self.bytes);
-        let count = cursor.length().ok_or("no count of commands")?;
+        let count = cursor.length().map_err(|_| "no count of commands")?;
         if count > FRAME_COMMANDS_MAX {
             return Err(format!("{count} commands in a frame, the limit is {FRAME_COMMANDS_MAX}"));
         }
@@ -137,18 +140,18 @@ impl Packed {
         for _ in 0..count {
             let at = self.bytes.len() - cursor.left();
             let mut sql_bytes = 0;
-            let malformed = || format!("a command that does not decode at byte {at} of the payload");
-            cursor.key().ok_or_else(malformed)?;
-            let statements = cursor.length().ok_or_else(malformed)?;
+            let malformed = |_| format!("a command that does not decode at byte {at} of the payload");
+            cursor.key().map_err(malformed)?;
+            let statements = cursor.length().map_err(malformed)?;
             check_count("statements in a command", statements, COMMAND_STATEMENTS_MAX)?;
             if statements == 0 {
                 return Err("a command without statements".into());
             }
             for _ in 0..statements {
-                let (number, _, params) = cursor.statement().ok_or_else(malformed)?;
+                let (number, _, params) = cursor.statement().map_err(malformed)?;
                 check_count("parameters in a statement", params, STATEMENT_PARAMS_MAX)?;
                 for _ in 0..params {
-                    cursor.checked_value().ok_or_else(malformed)?;
+                    cursor.check_value().map_err(malformed)?;
                 }
                 if recent.0 != number || self.texts.is_empty() {
                     let found = text(number).ok_or(format!("statement text {number} is not defined"))?;
@@ -211,7 +214,7 @@ impl<'a> CommandRef<'a> {
     /// The same key gets the first outcome again, however often it is submitted.
     #[must_use]
     pub fn key(self) -> Option<Key> {
-        self.cursor().key().flatten()
+        self.cursor().key().ok().flatten()
     }
 
     /// Its statements, in the order in which they run.
@@ -245,9 +248,9 @@ impl<'a> Iterator for Statements<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
         for _ in 0..std::mem::take(&mut self.unread) {
-            self.rest.value()?;
+            self.rest.value().ok()?;
         }
-        let (number, expect_rows, params) = self.rest.statement()?;
+        let (number, expect_rows, params) = self.rest.statement().ok()?;
         self.unread = params;
         let params = Params { rest: self.rest, left: params };
         Some(StatementRef { text: self.packed.text(number)?, expect_rows, params })
@@ -274,7 +277,7 @@ impl<'a> Iterator for Params<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
-        self.rest.value()
+        self.rest.value().ok()
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

@@ -60,7 +60,11 @@ pub(crate) fn put_command(
     }
 }
 
-/// Reads what [`put_command`] wrote in place, without allocating; `None` where the bytes say nothing that it writes.
+/// The bytes say nothing that [`put_command`] writes.
+#[derive(Debug)]
+pub(crate) struct Malformed;
+
+/// Reads what [`put_command`] wrote in place, without allocating.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cursor<'a>(&'a [u8]);
 
@@ -75,59 +79,66 @@ impl<'a> Cursor<'a> {
     }
 
     /// A count of elements or bytes.
-    pub(crate) fn length(&mut self) -> Option<usize> {
-        self.array().map(u64::from_le_bytes).and_then(|length| length.try_into().ok())
+    pub(crate) fn length(&mut self) -> Result<usize, Malformed> {
+        let length = self.array().map(u64::from_le_bytes)?;
+        usize::try_from(length).map_err(|_| Malformed)
     }
 
     /// The key that begins a command.
-    pub(crate) fn key(&mut self) -> Option<Option<Key>> {
+    pub(crate) fn key(&mut self) -> Result<Option<Key>, Malformed> {
         self.option(|cursor| cursor.array().map(Key))
     }
 
     /// The head of a statement: the number of its text, its expectation, and how many values follow.
-    pub(crate) fn statement(&mut self) -> Option<(u32, Option<u64>, usize)> {
+    pub(crate) fn statement(&mut self) -> Result<(u32, Option<u64>, usize), Malformed> {
         let number = self.array().map(u32::from_le_bytes)?;
         let expect_rows = self.option(|cursor| cursor.array().map(u64::from_le_bytes))?;
-        Some((number, expect_rows, self.length()?))
+        Ok((number, expect_rows, self.length()?))
     }
 
     /// The next value, whose text is taken as it is.
-    pub(crate) fn value(&mut self) -> Option<ValueRef<'a>> {
+    pub(crate) fn value(&mut self) -> Result<ValueRef<'a>, Malformed> {
         // The numbers are the places of the variants of `Value`.
-        Some(match self.array().map(u32::from_le_bytes)? {
+        Ok(match self.array().map(u32::from_le_bytes)? {
             0 => ValueRef::Null,
             1 => ValueRef::Integer(i64::from_le_bytes(self.array()?)),
             2 => ValueRef::Real(f64::from_le_bytes(self.array()?)),
             3 => ValueRef::Text(self.bytes()?),
             4 => ValueRef::Blob(self.bytes()?),
-            _ => return None,
+            _ => return Err(Malformed),
         })
     }
 
-    /// The next value; text must be UTF-8.
-    pub(crate) fn checked_value(&mut self) -> Option<ValueRef<'a>> {
-        self.value().filter(|value| !matches!(value, ValueRef::Text(text) if str::from_utf8(text).is_err()))
-    }
-
-    fn option<T>(&mut self, some: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
-        match self.array()? {
-            [0] => Some(None),
-            [1] => some(self).map(Some),
-            _ => None,
+    /// Passes over the next value; text must be UTF-8.
+    pub(crate) fn check_value(&mut self) -> Result<(), Malformed> {
+        match self.value()? {
+            ValueRef::Text(text) => str::from_utf8(text).map(drop).map_err(|_| Malformed),
+            ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) | ValueRef::Blob(_) => Ok(()),
         }
     }
 
-    fn bytes(&mut self) -> Option<&'a [u8]> {
-        let length = self.length()?;
-        let (bytes, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(bytes)
+    fn option<T>(
+        &mut self,
+        some: impl FnOnce(&mut Self) -> Result<T, Malformed>,
+    ) -> Result<Option<T>, Malformed> {
+        match self.array()? {
+            [0] => Ok(None),
+            [1] => some(self).map(Some),
+            _ => Err(Malformed),
+        }
     }
 
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (array, rest) = self.0.split_first_chunk()?;
+    fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
+        let length = self.length()?;
+        let (bytes, rest) = self.0.split_at_checked(length).ok_or(Malformed)?;
         self.0 = rest;
-        Some(*array)
+        Ok(bytes)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let (array, rest) = self.0.split_first_chunk().ok_or(Malformed)?;
+        self.0 = rest;
+        Ok(*array)
     }
 }
 

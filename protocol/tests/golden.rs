@@ -51,7 +51,9 @@ fn segment(bytes: &[u8]) -> (String, Vec<u8>) {
                 writeln!(dump, "up to {end}: from {first}, results {}, at {}", s.results, s.submitted_ns)
                     .unwrap();
                 let commands = s.commands.unpack();
-                commands.iter().for_each(|command| writeln!(dump, "{command:#?}").unwrap());
+                for command in &commands {
+                    writeln!(dump, "{command:#?}").unwrap();
+                }
                 encoder.encode(&commands, s.results, s.submitted_ns, &mut again).unwrap();
             }
             Step::Incomplete | Step::End => return (dump, again),

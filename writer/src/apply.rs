@@ -103,11 +103,16 @@ fn close(
     {
         return Ok(Verdict::Spoilt(rejection.clone()));
     }
+    let key = entry.command.read().key();
+    if !saved && key.is_none() {
+        // Nothing has run since the transactions were looked at.
+        return Ok(Verdict::Decided(outcome));
+    }
     for database in touched() {
         if saved && matches!(outcome, Outcome::Rejected(_)) {
             database.run("undo a command in", "ROLLBACK TO command", [])?;
         }
-        if let Some(key) = entry.command.read().key() {
+        if let Some(key) = key {
             keys::remember(database, key, entry.command.read(), tick, &outcome)?;
         }
         if saved {

@@ -55,7 +55,12 @@ impl Touches {
 
     /// In commit order.
     pub(crate) fn iter(self) -> impl Iterator<Item = usize> {
-        (0..8).filter(move |index| self.contains(*index))
+        let mut left = self.0;
+        std::iter::from_fn(move || {
+            let first = left.trailing_zeros();
+            left &= left.wrapping_sub(1);
+            (first < u8::BITS).then_some(first as usize)
+        })
     }
 }
 

@@ -13,9 +13,6 @@ use crate::{Config, Error, quarantine};
 /// Polls without data after which a stream is only looked at when the doorbell rings.
 const HOT_POLLS: u32 = 256;
 
-/// First size of the read buffer, in bytes: a soft frame and then some.
-const SCRATCH_BYTES: usize = 512 << 10;
-
 /// A look at all streams or at the directory may take this share of the writer's time while there is other work.
 const SWEEP_SHARE: u32 = 20;
 
@@ -68,7 +65,7 @@ impl Intake {
             over: HashMap::new(),
             order: Vec::new(),
             rest: Vec::new(),
-            scratch: vec![0; SCRATCH_BYTES],
+            scratch: Vec::new(),
             findings: Findings::default(),
             regulars: 0,
             sweep: Paced::new(),

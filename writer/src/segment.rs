@@ -13,6 +13,9 @@ use rustix::io::Errno;
 
 use crate::Error;
 
+/// Bytes that are read at once where frames are short.
+const WINDOW_BYTES: usize = 64 << 10;
+
 /// A segment that is being read.
 #[derive(Debug)]
 pub(crate) struct Segment {
@@ -20,6 +23,8 @@ pub(crate) struct Segment {
     pub(crate) header: SegmentHeader,
     file: File,
     decoder: SegmentDecoder,
+    /// Bytes to read at once: what is read beyond a turn is read again.
+    window: usize,
     /// The owner is gone: what is there now is all there will be.
     owner_gone: bool,
 }
@@ -91,7 +96,7 @@ impl Segment {
             return Err(Trouble::Corrupt(format!("it was written for the store {}", header.store)));
         }
         let decoder = SegmentDecoder::new(&header);
-        Ok(Self { name, header, file, decoder, owner_gone })
+        Ok(Self { name, header, file, decoder, window: WINDOW_BYTES, owner_gone })
     }
 
     /// Sequence of the next command.
@@ -111,7 +116,7 @@ impl Segment {
         !self.owner_gone
     }
 
-    /// Reads whole frames until one with commands, through `scratch`, which grows to the largest frame at most.
+    /// Reads whole frames until one with commands, through `scratch`, which grows with the frames.
     ///
     /// `take` gets the commands of as many frames as it wants: it says whether it wants more.
     pub(crate) fn read(
@@ -127,7 +132,9 @@ impl Segment {
             let failed = |error| {
                 Trouble::Environment(Error::io("read a segment of", self.name.to_string().as_ref())(error))
             };
-            let length = read_up_to(&self.file, scratch, start).map_err(failed)?;
+            scratch.resize(scratch.len().max(self.window), 0);
+            let window = scratch.get_mut(..self.window).unwrap_or_default();
+            let length = read_up_to(&self.file, window, start).map_err(failed)?;
             loop {
                 let read_so_far = usize::try_from(self.decoder.offset() - start).unwrap_or(usize::MAX);
                 let rest = scratch.get(read_so_far..length).unwrap_or_default();
@@ -137,9 +144,19 @@ impl Segment {
                             return Ok(Read::Nothing);
                         }
                     }
-                    Ok(Step::Incomplete) if length == scratch.len() && self.decoder.offset() > start => break,
-                    Ok(Step::Incomplete) if length == scratch.len() && length < limits::FRAME_BYTES_MAX => {
-                        scratch.resize(limits::FRAME_BYTES_MAX, 0);
+                    Ok(Step::Incomplete) if length == self.window && self.decoder.offset() > start => break,
+                    Ok(Step::Incomplete)
+                        if length == self.window && SegmentDecoder::wanted(rest) > length =>
+                    {
+                        // A little more than the frame, as the next one will be of about its length.
+                        self.window = SegmentDecoder::wanted(rest) * 9 / 8;
+                        break;
+                    }
+                    Ok(Step::End) | Err(DecodeError::Checksum { .. })
+                        if length == self.window && length < limits::FRAME_BYTES_MAX =>
+                    {
+                        // What comes behind tells a torn tail from damage.
+                        self.window = limits::FRAME_BYTES_MAX;
                         break;
                     }
                     Ok(Step::Incomplete) => {
