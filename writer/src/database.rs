@@ -1,7 +1,6 @@
 //! One database of the store: its connection's settings and its prepared statements.
 
 use std::collections::HashMap;
-use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +9,10 @@ use rusqlite::config::DbConfig;
 use rusqlite::fallible_iterator::FallibleIterator;
 use rusqlite::limits::Limit;
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Batch, Connection, FileControl, OpenFlags, Statement, ToSql};
+use rusqlite::{Batch, Connection, FileControl, Statement, ToSql};
 
 use crate::guard::{Guard, Mode};
+use crate::keeper::Keeper;
 use crate::{Config, Error};
 
 /// SQLite before 3.51.3 can lose commits when a checkpoint races with a reset of the WAL.
@@ -41,6 +41,7 @@ pub(crate) struct Database<'c> {
     pub(crate) name: String,
     pub(crate) connection: &'c Connection,
     pub(crate) guard: Arc<Guard>,
+    keeper: &'c Keeper,
     prepared: Vec<Prepared<'c>>,
     places: HashMap<(Mode, Arc<Text>), usize>,
     /// The text prepared last and its place: streams repeat a text, and comparing pointers is cheapest.
@@ -54,26 +55,21 @@ pub(crate) struct Prepared<'c> {
     pub(crate) may_stop_half_way: bool,
 }
 
-/// Opens a database for writing, creating it if it is missing.
-pub(crate) fn open(layout: &Layout, name: &str, config: &Config) -> Result<(Connection, Arc<Guard>), Error> {
-    let path = layout.database(name);
-    let flags =
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(&path, flags).map_err(Error::sqlite("open", name))?;
-    settle(&connection, &path, config).map_err(Error::sqlite("configure", name))?;
+/// Opens a database for writing, under the locks of its keeper.
+pub(crate) fn open(
+    layout: &Layout,
+    keeper: &Keeper,
+    config: &Config,
+) -> Result<(Connection, Arc<Guard>), Error> {
+    let name = keeper.name();
+    let mut connection = keeper.connect(&layout.database(name))?;
+    settle(&connection, config).map_err(Error::sqlite("configure", name))?;
     let guard = Guard::install(&mut connection, name)?;
     Ok((connection, guard))
 }
 
-fn settle(connection: &Connection, path: &std::path::Path, config: &Config) -> rusqlite::Result<()> {
+fn settle(connection: &Connection, config: &Config) -> rusqlite::Result<()> {
     connection.busy_timeout(Duration::from_secs(2))?;
-    connection.pragma_query_value(None, "schema_version", |_| Ok(()))?;
-    // Before the WAL exists: it and its index inherit the database's mode. By path, never through a descriptor.
-    let mode = std::fs::Permissions::from_mode(0o640);
-    if let Err(error) = std::fs::set_permissions(path, mode) {
-        log::warn!("cannot set the mode of {}: {error}", path.display());
-    }
-    connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0))?;
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     // Kept well above the size at which it is checkpointed: a WAL that is overwritten syncs several times as fast as one
@@ -104,11 +100,12 @@ fn settle(connection: &Connection, path: &std::path::Path, config: &Config) -> r
 }
 
 impl<'c> Database<'c> {
-    pub(crate) fn new(name: &str, connection: &'c Connection, guard: Arc<Guard>) -> Self {
+    pub(crate) fn new(keeper: &'c Keeper, connection: &'c Connection, guard: Arc<Guard>) -> Self {
         Self {
-            name: name.to_owned(),
+            name: keeper.name().to_owned(),
             connection,
             guard,
+            keeper,
             prepared: Vec::new(),
             places: HashMap::new(),
             recent: None,
@@ -141,17 +138,9 @@ impl<'c> Database<'c> {
         read().map_err(Error::sqlite(operation, &self.name))
     }
 
-    /// Stops if the file was moved, unlinked or replaced: commits to it would be lost.
+    /// Stops if a file of the database was moved, unlinked or replaced: commits to it would be lost.
     pub(crate) fn check_place(&self) -> Result<(), Error> {
-        let mut moved = 0;
-        let asked = self.connection.file_control(None::<&str>, FileControl::HasMoved(&mut moved));
-        asked.map_err(Error::sqlite("look for", &self.name))?;
-        if moved == 0 {
-            return Ok(());
-        }
-        Err(Error::Intruder {
-            what: format!("{}.db was moved, removed or replaced while the writer held it", self.name),
-        })
+        self.keeper.check()
     }
 
     /// The number that changes whenever another connection commits.

@@ -14,6 +14,16 @@ pub enum Error {
         /// What the holder wrote into it: process id, host, start time.
         holder: String,
     },
+    /// Another program holds a database's own locks, and did not give them back in time.
+    #[error(
+        "{holder} holds the locks of {database}.db, which only the writer may write; end it and start again"
+    )]
+    Held {
+        /// The database's name.
+        database: String,
+        /// The process and its program, as far as the system tells.
+        holder: String,
+    },
     /// A setting, a flag or a migration is wrong; nothing was changed.
     #[error("{what}; {hint}")]
     Refused {
@@ -73,7 +83,7 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Sqlite { .. } | Self::Io { .. } => true,
-            Self::Locked { .. } | Self::Refused { .. } | Self::Intruder { .. } => false,
+            Self::Locked { .. } | Self::Held { .. } | Self::Refused { .. } | Self::Intruder { .. } => false,
         }
     }
 
@@ -85,7 +95,7 @@ impl Error {
             Self::Io { source, .. } => {
                 matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
             }
-            Self::Locked { .. } | Self::Refused { .. } | Self::Intruder { .. } => false,
+            Self::Locked { .. } | Self::Held { .. } | Self::Refused { .. } | Self::Intruder { .. } => false,
         }
     }
 }

@@ -1,12 +1,18 @@
 //! All direct use of SQLite's C interface, for the few things that rusqlite does not offer.
+//!
+//! `unsafe` stands here and in the module below, and nowhere else in the writer.
 #![allow(
     unsafe_code,
     reason = "the calls below have no safe equivalent in rusqlite; each is justified where it stands"
 )]
 
+mod vfs;
+
 use std::ffi::c_int;
 
 use rusqlite::{Connection, ffi};
+
+pub(crate) use vfs::{VFS, is_kept, keep, lean, register};
 
 /// Violations of deferred foreign keys that the open transaction has collected and that would fail its COMMIT.
 ///

@@ -10,6 +10,8 @@ mod lock;
 mod control;
 mod ballast;
 mod fence;
+mod pin;
+mod keeper;
 mod guard;
 mod database;
 mod migrate;
@@ -31,7 +33,6 @@ mod commit;
 mod receipts;
 mod reclaim;
 mod checkpoint;
-mod pin;
 mod crash;
 mod run;
 

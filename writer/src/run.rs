@@ -15,6 +15,7 @@ use crate::control::ControlFile;
 use crate::database::{self, Database};
 use crate::doorbell::{Doorbell, Stop, Wake};
 use crate::intake::Intake;
+use crate::keeper::Keeper;
 use crate::lock::StoreLock;
 use crate::observer::{Observer, Ready};
 use crate::receipts::Receipts;
@@ -51,12 +52,22 @@ pub fn run(config: &Config, stop: &Stop, observer: &mut dyn Observer) -> Result<
     let mut control = ControlFile::open(&layout, config)?;
     let ballast = Ballast::new(&layout, config.ballast_bytes);
     let mut suspicion = Suspicion::at_start(&mut control);
+    let mut keepers = Vec::new();
     let mut failures = 0;
     loop {
         let mut commits = 0;
-        let kept =
-            Kept { config, layout: &layout, lock: &lock, control: &mut control, suspicion: &mut suspicion };
-        let Err(error) = session(kept, stop, observer, &ballast, &mut commits) else { return Ok(()) };
+        let ended = Keeper::complete(&mut keepers, &layout, config).and_then(|()| {
+            let kept = Kept {
+                config,
+                layout: &layout,
+                lock: &lock,
+                keepers: &keepers,
+                control: &mut control,
+                suspicion: &mut suspicion,
+            };
+            session(kept, stop, observer, &ballast, &mut commits)
+        });
+        let Err(error) = ended else { return Ok(()) };
         failures = if commits > 0 { 1 } else { failures + 1 };
         let give_up = failures >= FAILURES_COUNT_MAX && !error.is_disk_full();
         if give_up || !error.is_retryable() || stop.requested() {
@@ -102,6 +113,8 @@ struct Kept<'a> {
     config: &'a Config,
     layout: &'a Layout,
     lock: &'a StoreLock,
+    /// One per database, in the same order: nobody else writes, not even while the databases are opened anew.
+    keepers: &'a [Keeper],
     control: &'a mut ControlFile,
     suspicion: &'a mut Suspicion,
 }
@@ -115,10 +128,11 @@ fn session(
     commits: &mut u64,
 ) -> Result<(), Error> {
     let (config, layout) = (kept.config, kept.layout);
-    let open = |name: &String| database::open(layout, name, config);
-    let connections = config.databases.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-    let named = config.databases.iter().zip(&connections);
-    let databases = named.map(|(name, (connection, guard))| Database::new(name, connection, guard.clone()));
+    let open = |keeper: &Keeper| database::open(layout, keeper, config);
+    let connections = kept.keepers.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    let kept_ones = kept.keepers.iter().zip(&connections);
+    let databases =
+        kept_ones.map(|(keeper, (connection, guard))| Database::new(keeper, connection, guard.clone()));
     let mut writer = Writer::recover(kept, databases.collect())?;
     if let Err(error) = ballast.ensure() {
         log::warn!("no ballast: {error}");

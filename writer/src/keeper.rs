@@ -1,0 +1,191 @@
+//! Keeps every other program from writing to a database, from start to end.
+//!
+//! It holds SQLite's own locks, over all reopenings, and notices when the files are exchanged behind them.
+
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use penholder_protocol::Layout;
+use rusqlite::{Connection, ErrorCode, FileControl, OpenFlags};
+
+use crate::{Config, Error, fence, pin};
+
+/// How long a start waits for a program that holds a database.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long it waits before it says so.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// Time between two tries: much shorter than a commit, so that a program that commits all the time is beaten to it.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Device and inode of a file.
+type Identity = (u64, u64);
+
+/// A connection that does nothing but keep the write lock and the checkpoint lock of one database.
+///
+/// The connections that work come and go with every failure of the machine; this one stays, so that nobody writes in
+/// between. They are opened by it and must be closed before it.
+pub(crate) struct Keeper {
+    name: String,
+    connection: Connection,
+    /// The database, its WAL and the WAL's index, as they were when the locks were taken.
+    files: Vec<(PathBuf, Identity)>,
+}
+
+impl Keeper {
+    /// Opens the databases that have no keeper yet, creates those that are missing, and takes their locks.
+    pub(crate) fn complete(keepers: &mut Vec<Self>, layout: &Layout, config: &Config) -> Result<(), Error> {
+        for name in config.databases.iter().skip(keepers.len()) {
+            keepers.push(Self::open(layout, name, config)?);
+        }
+        Ok(())
+    }
+
+    fn open(layout: &Layout, name: &str, config: &Config) -> Result<Self, Error> {
+        if !fence::register() {
+            return Err(Error::refused(
+                "SQLite does not accept the writer's file layer",
+                "build Penholder with its bundled SQLite",
+            ));
+        }
+        let path = layout.database(name);
+        let connection = connect(&path, name)?;
+        let mut patience = Patience { since: Instant::now(), has_warned: false, name, path: &path };
+        let exclusive = |connection: &Connection| connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK");
+        patience.wait(|| settle(&connection, &path, config))?;
+        if !fence::keep(&connection) {
+            return Err(no_locks(name));
+        }
+        patience.wait(|| exclusive(&connection))?;
+        if !fence::is_kept(&connection) {
+            return Err(no_locks(name));
+        }
+        let keeper = Self { name: name.to_owned(), files: identify(&path)?, connection };
+        // What was identified by path is what the connection holds.
+        let mut moved = 0;
+        let asked = keeper.connection.file_control(None::<&str>, FileControl::HasMoved(&mut moved));
+        asked.map_err(Error::sqlite("look for", name))?;
+        if moved == 0 { Ok(keeper) } else { Err(keeper.intruder(&path, "exchanged")) }
+    }
+
+    /// The name of the database: its file is `<name>.db`.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Opens a connection that writes under the locks that are kept here.
+    pub(crate) fn connect(&self, path: &Path) -> Result<Connection, Error> {
+        let connection = connect(path, &self.name)?;
+        if fence::lean(&connection) { Ok(connection) } else { Err(no_locks(&self.name)) }
+    }
+
+    /// Stops if one of the files is another one than the locks were taken on: they would keep nobody out, and what
+    /// is committed could be lost.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        for (path, expected) in &self.files {
+            match identity(path) {
+                Ok(found) if found == *expected => {}
+                Ok(_) => return Err(self.intruder(path, "replaced")),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Err(self.intruder(path, "moved or removed"));
+                }
+                Err(error) => return Err(Error::io("stat", path)(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn intruder(&self, path: &Path, how: &str) -> Error {
+        Error::Intruder {
+            what: format!("{} was {how} while the writer held {}.db", path.display(), self.name),
+        }
+    }
+}
+
+fn connect(path: &Path, name: &str) -> Result<Connection, Error> {
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags_and_vfs(path, flags, fence::VFS).map_err(Error::sqlite("open", name))
+}
+
+/// Makes the database what the writer needs: there, with its mode, with a WAL.
+fn settle(connection: &Connection, path: &Path, config: &Config) -> rusqlite::Result<()> {
+    connection.busy_timeout(Duration::ZERO)?;
+    connection.pragma_query_value(None, "schema_version", |_| Ok(()))?;
+    // Before the WAL exists: it and its index inherit the database's mode. By path, never through a descriptor.
+    if let Err(error) = std::fs::set_permissions(path, Permissions::from_mode(0o640)) {
+        log::warn!("cannot set the mode of {}: {error}", path.display());
+    }
+    connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0))?;
+    // As the last to close it empties the WAL, and leaves it and its index in place for readers that may not write.
+    connection.pragma_update(None, "journal_size_limit", config.wal_bytes_hard * 8)?;
+    let mut keep = 1;
+    connection.file_control(None::<&str>, FileControl::PersistWal(&mut keep))
+}
+
+fn no_locks(name: &str) -> Error {
+    Error::refused(
+        format!("SQLite does not share the locks of {name}.db's write-ahead log on this file system"),
+        "put the store on a local file system",
+    )
+}
+
+/// The files of a database and who they are; all of them exist once it was read in WAL mode.
+fn identify(path: &Path) -> Result<Vec<(PathBuf, Identity)>, Error> {
+    let named = ["", "-wal", "-shm"].map(|suffix| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    });
+    let identified = named.into_iter().map(|path| match identity(&path) {
+        Ok(identity) => Ok((path, identity)),
+        Err(error) => Err(Error::io("stat", &path)(error)),
+    });
+    identified.collect()
+}
+
+/// By path, never through a descriptor: closing one would cancel SQLite's own locks.
+fn identity(path: &Path) -> io::Result<Identity> {
+    let metadata = std::fs::metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// Waits for other programs that use a database, for a bounded time over all steps.
+struct Patience<'a> {
+    since: Instant,
+    has_warned: bool,
+    name: &'a str,
+    path: &'a Path,
+}
+
+impl Patience<'_> {
+    fn wait<T>(&mut self, mut step: impl FnMut() -> rusqlite::Result<T>) -> Result<T, Error> {
+        loop {
+            let error = match step() {
+                Ok(done) => return Ok(done),
+                Err(error) if is_busy(&error) => error,
+                Err(error) => return Err(Error::sqlite("take the locks of", self.name)(error)),
+            };
+            if self.since.elapsed() >= PATIENCE {
+                return Err(Error::Held {
+                    database: self.name.to_owned(),
+                    holder: pin::holder_of(self.path),
+                });
+            }
+            if self.since.elapsed() >= SILENCE && !std::mem::replace(&mut self.has_warned, true) {
+                let holder = pin::holder_of(self.path);
+                log::warn!("waiting for {}.db, which {holder} holds: {error}", self.name);
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    let busy = [ErrorCode::DatabaseBusy, ErrorCode::DatabaseLocked, ErrorCode::FileLockingProtocolFailed];
+    error.sqlite_error_code().is_some_and(|code| busy.contains(&code))
+}
