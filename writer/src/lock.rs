@@ -20,6 +20,8 @@ const HOLDER_BYTES_MAX: u64 = 200;
 #[derive(Debug)]
 pub(crate) struct StoreLock {
     file: File,
+    /// Device and inode of the file: they last as long as it is open.
+    identity: (u64, u64),
     path: PathBuf,
 }
 
@@ -42,7 +44,8 @@ impl StoreLock {
             }
             return Err(Error::io("lock", &path)(error));
         }
-        let lock = Self { file, path };
+        let metadata = file.metadata().map_err(Error::io("stat", &path))?;
+        let lock = Self { file, identity: (metadata.dev(), metadata.ino()), path };
         lock.check()?;
         lock.introduce().map_err(Error::io("write", &lock.path))?;
         Ok(lock)
@@ -50,12 +53,11 @@ impl StoreLock {
 
     /// Whether the lock still keeps others out: the file at its path is the one that is locked.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        let ours = self.file.metadata().map_err(Error::io("stat", &self.path))?;
         let intruder =
             |how| Error::Intruder { what: format!("the lock file {} was {how}", self.path.display()) };
         match std::fs::symlink_metadata(&self.path) {
-            Ok(there) if (there.dev(), there.ino()) != (ours.dev(), ours.ino()) => Err(intruder("replaced")),
-            Ok(_) if ours.nlink() != 1 => Err(intruder("linked to another name")),
+            Ok(there) if (there.dev(), there.ino()) != self.identity => Err(intruder("replaced")),
+            Ok(there) if there.nlink() != 1 => Err(intruder("linked to another name")),
             Ok(_) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(intruder("deleted")),
             Err(error) => Err(Error::io("stat", &self.path)(error)),
