@@ -13,6 +13,7 @@
     reason = "test support: it stops at the first thing that goes wrong"
 )]
 
+pub mod foreign;
 mod plan;
 pub mod promises;
 mod serve;

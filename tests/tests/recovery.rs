@@ -274,42 +274,6 @@ fn the_writer_stops_loudly_when_its_lock_file_is_replaced() {
 }
 
 #[test]
-fn the_writer_stops_loudly_when_a_database_is_replaced() {
-    let mut store = Store::started();
-    let mut client = store.client();
-    client.execute(insert(1)).unwrap();
-    let path = store.layout().database("activity");
-    let aside = store.scratch().join("aside.db");
-    std::fs::rename(&path, &aside).unwrap();
-    let ticket = client.submit(insert(2), Durability::Queued).unwrap();
-    store.wait_until("the writer's end", Store::writer_is_dead);
-    assert!(!store.wait_writer().success());
-    std::fs::rename(&aside, &path).unwrap();
-    store.start();
-    assert!(is_applied(&client.wait(ticket, PATIENCE).unwrap()));
-    assert_eq!(rows(&store), 2);
-}
-
-#[test]
-fn a_commit_by_another_program_is_noticed_and_counted() {
-    let mut store = Store::started();
-    let mut client = store.client();
-    client.execute(insert(1)).unwrap();
-    let intruder = rusqlite::Connection::open(store.layout().database("activity")).unwrap();
-    intruder.busy_timeout(Duration::from_secs(5)).unwrap();
-    // Not an update to the same values: SQLite would write nothing.
-    let wrote = intruder.execute("INSERT INTO counter VALUES (9, 9)", []);
-    let ticket = client.submit(insert(2), Durability::Queued).unwrap();
-    let outcome = client.wait(ticket, PATIENCE).unwrap();
-    assert!(is_applied(&outcome));
-    if wrote.is_ok() {
-        store.wait_until("the count of foreign writes", |store| store.control().unwrap().foreign_writes > 0);
-    }
-    drop(intruder);
-    assert!(store.stop().success());
-}
-
-#[test]
 fn the_write_ahead_logs_stay_beside_the_databases_after_a_clean_stop() {
     let mut store = Store::started();
     store.client().execute(insert(1)).unwrap();

@@ -302,7 +302,8 @@ impl<'a, 'c> Writer<'a, 'c> {
             Wake::Stop => {}
         }
         self.awake_since = Instant::now();
-        self.kept.lock.check()
+        self.kept.lock.check()?;
+        self.kept.keepers.iter().try_for_each(Keeper::check)
     }
 
     fn close(mut self) -> Result<(), Error> {
