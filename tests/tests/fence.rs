@@ -87,7 +87,7 @@ const REQUESTS: [(&[&str], bool); 19] = [
     (&["BEGIN", "SELECT count(*) FROM ledger", FOREIGN_ROW], true),
     (&["CREATE TABLE intruder (a)"], true),
     (&["DROP TABLE ledger"], true),
-    (&["DELETE FROM _penholder_stream"], true),
+    (&["DELETE FROM _penholder_progress"], true),
     (&["PRAGMA user_version = 7"], true),
     (&["PRAGMA journal_mode = delete"], true),
     (&["PRAGMA journal_mode = truncate"], true),

@@ -191,7 +191,7 @@ fn a_store_whose_watermarks_were_deleted_applies_no_old_segment() {
     for database in ["activity", "config"] {
         let database = store.database(database);
         database.pragma_update(None, "query_only", false).unwrap();
-        database.execute("DELETE FROM _penholder_stream", []).unwrap();
+        database.execute("DELETE FROM _penholder_progress WHERE typeof(owner) = 'blob'", []).unwrap();
     }
     store.start();
     segment.drop_into(&store.path());

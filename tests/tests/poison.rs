@@ -244,7 +244,7 @@ fn words_that_leave_state_on_the_connection_reject_one_command() {
         "ANALYZE",
         "REINDEX",
         "UPDATE _penholder_clock SET tick = 0",
-        "DELETE FROM _penholder_stream",
+        "DELETE FROM _penholder_progress",
         "INSERT INTO _penholder_meta VALUES ('x', 1)",
         "DELETE FROM sqlite_schema",
         "SELECT load_extension('/nonexistent')",

@@ -62,8 +62,8 @@ impl Clock {
         tick: Tick,
         counts: Counts,
     ) -> Result<(), Error> {
-        let sql = "INSERT INTO _penholder_clock(database, tick, previous, applied, rejected) \
-                   VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (database) DO UPDATE SET tick = excluded.tick, \
+        let sql = "INSERT INTO _penholder_progress(owner, position, previous, applied, rejected) \
+                   VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (owner) DO UPDATE SET position = excluded.position, \
                    previous = excluded.previous, applied = applied + excluded.applied, \
                    rejected = rejected + excluded.rejected";
         let stored = self.stored.get(index).map(Vec::as_slice).unwrap_or_default();

@@ -15,12 +15,17 @@ use crate::{Config, Error, crash, redo};
 /// Version of the tables below, in `_penholder_meta`.
 const FORMAT: i64 = 1;
 
+/// Clock rows (the owner is a database's name) and watermarks (the owner is a stream's id) share a table, and every text
+/// sorts before every blob: a commit moves one of each, and they are on one page unless there are many streams.
 const OWN_TABLES: &str = "
 CREATE TABLE IF NOT EXISTS _penholder_meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS _penholder_clock(database TEXT PRIMARY KEY, tick INTEGER NOT NULL,
-    previous INTEGER NOT NULL, applied INTEGER NOT NULL, rejected INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS _penholder_stream(stream BLOB PRIMARY KEY, epoch INTEGER NOT NULL,
-    sequence INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS _penholder_progress(owner PRIMARY KEY, position INTEGER NOT NULL, epoch INTEGER,
+    previous INTEGER, applied INTEGER, rejected INTEGER) WITHOUT ROWID;
+CREATE VIEW IF NOT EXISTS _penholder_clock AS
+    SELECT owner AS database, position AS tick, previous, applied, rejected FROM _penholder_progress
+    WHERE owner < x'';
+CREATE VIEW IF NOT EXISTS _penholder_stream AS
+    SELECT owner AS stream, epoch, position AS sequence FROM _penholder_progress WHERE owner >= x'';
 CREATE TABLE IF NOT EXISTS _penholder_rejected(stream BLOB NOT NULL, sequence INTEGER NOT NULL,
     tick INTEGER NOT NULL, code TEXT NOT NULL, message TEXT NOT NULL, statement INTEGER,
     submitted_ns INTEGER NOT NULL, command BLOB, PRIMARY KEY (stream, sequence)) WITHOUT ROWID;
@@ -224,8 +229,8 @@ fn settle_streams(
     old_floor: Epoch,
     floor: Epoch,
 ) -> Result<(), Error> {
-    let register = "INSERT INTO _penholder_stream(stream, epoch, sequence) VALUES (?1, ?2, 0) \
-                    ON CONFLICT (stream) DO NOTHING";
+    let register = "INSERT INTO _penholder_progress(owner, epoch, position) VALUES (?1, ?2, 0) \
+                    ON CONFLICT (owner) DO NOTHING";
     for (stream, epoch) in in_spool.iter().filter(|(_, epoch)| old_floor < **epoch && **epoch <= floor) {
         database.run("register a stream in", register, (stream.0, epoch.0))?;
     }
@@ -237,7 +242,7 @@ fn settle_streams(
     };
     let rows = read().map_err(Error::sqlite("read the streams of", &database.name))?;
     for stream in rows.iter().filter(|stream| !in_spool.contains_key(stream)) {
-        database.run("drop a stream from", "DELETE FROM _penholder_stream WHERE stream = ?1", [stream.0])?;
+        database.run("drop a stream from", "DELETE FROM _penholder_progress WHERE owner = ?1", [stream.0])?;
     }
     database.run(
         "settle the floor of",

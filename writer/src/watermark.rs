@@ -56,8 +56,8 @@ impl Watermarks {
         database: &Database<'_>,
         entries: &[Entry],
     ) -> Result<(), Error> {
-        let sql = "INSERT INTO _penholder_stream(stream, epoch, sequence) VALUES (?1, ?2, ?3) \
-                   ON CONFLICT (stream) DO UPDATE SET sequence = excluded.sequence";
+        let sql = "INSERT INTO _penholder_progress(owner, epoch, position) VALUES (?1, ?2, ?3) \
+                   ON CONFLICT (owner) DO UPDATE SET position = excluded.position";
         for (stream, (epoch, sequence)) in moved(index, entries) {
             assert!(sequence > self.of(index, stream), "a watermark only grows");
             database.run("move a watermark in", sql, (stream.0, epoch.0, sequence.0))?;

@@ -181,7 +181,8 @@ fn open_database(path: &Path, busy_timeout: Duration) -> Result<Connection, Read
         // Only the writer checkpoints, even if this connection is the last one to close.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_COUNT_MAX);
-        let clock = connection.table_exists(Some("main"), Clocks::TABLE)?;
+        let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = ?1)";
+        let clock = connection.query_row(sql, [Clocks::NAME], |row| row.get(0))?;
         Ok((connection, clock))
     };
     match opened() {

@@ -40,7 +40,7 @@ pub(super) struct Uneven {
 
 impl Clocks {
     /// The table that every database keeps its clock rows in.
-    pub(super) const TABLE: &'static str = "_penholder_clock";
+    pub(super) const NAME: &'static str = "_penholder_clock";
 
     fn known(&self, of: usize, about: usize) -> Tick {
         self.known.get(of).and_then(|row| row.get(about)).copied().unwrap_or_default()
