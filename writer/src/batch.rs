@@ -35,6 +35,10 @@ impl Touches {
         Self(self.0 | other.0)
     }
 
+    pub(crate) fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     pub(crate) fn contains(self, database: usize) -> bool {
         self.0 & 1 << database != 0
     }

@@ -37,6 +37,8 @@ pub(crate) struct Committer<'a, 'c> {
     pub(crate) clock: &'a mut Clock,
     /// Per database, the data version last seen; our own commits do not change it.
     pub(crate) data_versions: &'a mut Vec<i64>,
+    /// Databases whose transaction was begun ahead and holds nothing yet.
+    pub(crate) begun: &'a mut Touches,
     pub(crate) suspicion: &'a Suspicion,
     pub(crate) config: &'a Config,
 }
@@ -61,7 +63,12 @@ impl Committer<'_, '_> {
         loop {
             let touches = touches_of(&entries);
             let tick = if touches.is_empty() { self.last_tick() } else { self.clock.next() };
+            let mut touched = touches.iter().filter_map(|index| self.databases.get(index));
+            // Now and not ahead: what is committed to a file that was replaced is lost.
+            touched.try_for_each(Database::check_place)?;
+            self.end_ahead(touches)?;
             foreign_writes += self.begin(touches)?;
+            *self.begun = Touches::default();
             match self.apply_all(&mut entries, &mut rest, &condemned, tick)? {
                 Attempt::Spoilt(index, rejection) => {
                     self.roll_back(touches)?;
@@ -79,11 +86,25 @@ impl Committer<'_, '_> {
         }
     }
 
+    /// Begins the transactions of a batch that is expected soon, so that it need not wait for that; says how many commits
+    /// by somebody else were noticed.
+    pub(crate) fn begin_ahead(&mut self, touches: Touches) -> Result<u64, Error> {
+        let foreign = self.begin(touches)?;
+        *self.begun = self.begun.and(touches);
+        Ok(foreign)
+    }
+
+    /// Gives up what was begun ahead and is not among `wanted`.
+    pub(crate) fn end_ahead(&mut self, wanted: Touches) -> Result<(), Error> {
+        let idle = self.begun.without(wanted);
+        *self.begun = self.begun.without(idle);
+        self.roll_back(idle)
+    }
+
     fn begin(&mut self, touches: Touches) -> Result<u64, Error> {
         let mut foreign = 0;
-        for index in touches.iter() {
+        for index in touches.without(*self.begun).iter() {
             let Some(database) = self.databases.get(index) else { continue };
-            database.check_place()?;
             database.run("begin a batch in", "BEGIN IMMEDIATE", [])?;
             let version = database.data_version()?;
             if let Some(last) = self.data_versions.get_mut(index).filter(|last| **last != version) {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use penholder_protocol::{Layout, WriterState};
 
 use crate::ballast::Ballast;
-use crate::batch::Entry;
+use crate::batch::{Entry, Touches, touches_of};
 use crate::checkpoint::{self, Checkpoints};
 use crate::clock::Clock;
 use crate::commit::Committer;
@@ -148,6 +148,7 @@ fn session(
             writer.commit(batch)?;
             *commits += 1;
         } else if writer.last_work.elapsed() < config.spin {
+            writer.begin_ahead()?;
             std::thread::yield_now();
         } else {
             writer.tidy_up()?;
@@ -179,6 +180,10 @@ struct Writer<'a, 'c> {
     watermarks: Watermarks,
     /// Per database, what `PRAGMA data_version` last said; our own commits do not change it.
     data_versions: Vec<i64>,
+    /// Databases whose transaction was begun ahead of the batch.
+    begun: Touches,
+    /// What the last batch touched: the next one most likely touches the same.
+    last_touches: Touches,
     intake: Intake,
     receipts: Receipts,
     checkpoints: Checkpoints,
@@ -207,6 +212,8 @@ impl<'a, 'c> Writer<'a, 'c> {
             data_versions: databases.iter().map(Database::data_version).collect::<Result<_, _>>()?,
             receipts: Receipts::open(layout, store, |stream| recovered.in_spool.contains_key(&stream))?,
             checkpoints: Checkpoints::new(&databases),
+            begun: Touches::default(),
+            last_touches: Touches::default(),
             intake: Intake::new(rules),
             clock: recovered.clock,
             awake_since: Instant::now(),
@@ -239,27 +246,47 @@ impl<'a, 'c> Writer<'a, 'c> {
     fn commit(&mut self, mut batch: Vec<Entry>) -> Result<(), Error> {
         self.kept.lock.check()?;
         let waiting = self.kept.suspicion.isolate(&mut batch, self.kept.control)?;
-        let mut committer = Committer {
-            databases: &mut self.databases,
-            watermarks: &mut self.watermarks,
-            clock: &mut self.clock,
-            data_versions: &mut self.data_versions,
-            suspicion: self.kept.suspicion,
-            config: self.kept.config,
-        };
-        let mut committed = committer.commit(batch)?;
+        self.last_touches = touches_of(&batch);
+        let mut committed = self.committer().commit(batch)?;
         crash::point("before_receipts");
         self.receipts.publish(&committed)?;
         crash::point("after_receipts");
         self.kept.suspicion.clear(&committed.entries, self.kept.control)?;
-        if committed.foreign_writes > 0 {
-            self.kept.control.content.foreign_writes += committed.foreign_writes;
-            self.kept.control.write(false)?;
-        }
+        self.count_foreign_writes(committed.foreign_writes)?;
         committed.rest.extend(waiting);
         self.intake.put_back(committed.rest);
         self.last_work = Instant::now();
         self.checkpoints.run(&self.databases, self.kept.config, false)
+    }
+
+    /// Does what the next batch would have to wait for, while its clients are still at it.
+    fn begin_ahead(&mut self) -> Result<(), Error> {
+        if !self.begun.is_empty() {
+            return Ok(());
+        }
+        let touches = self.last_touches;
+        let foreign = self.committer().begin_ahead(touches)?;
+        self.count_foreign_writes(foreign)
+    }
+
+    fn committer(&mut self) -> Committer<'_, 'c> {
+        Committer {
+            databases: &mut self.databases,
+            watermarks: &mut self.watermarks,
+            clock: &mut self.clock,
+            data_versions: &mut self.data_versions,
+            begun: &mut self.begun,
+            suspicion: self.kept.suspicion,
+            config: self.kept.config,
+        }
+    }
+
+    fn count_foreign_writes(&mut self, count: u64) -> Result<(), Error> {
+        if count == 0 {
+            return Ok(());
+        }
+        self.kept.control.content.foreign_writes += count;
+        self.kept.control.write(false)
     }
 
     /// Counts in the control file what the intake found.
@@ -288,6 +315,7 @@ impl<'a, 'c> Writer<'a, 'c> {
 
     /// Does what can wait until there is nothing better to do.
     fn tidy_up(&mut self) -> Result<(), Error> {
+        self.committer().end_ahead(Touches::default())?;
         self.intake.stopped().try_for_each(|stream| self.receipts.stop(stream))?;
         self.kept.suspicion.relax();
         self.tidy_a_little()?;
