@@ -220,9 +220,10 @@ impl Pair {
         if !self.bulk {
             let tail = if self.clients > 1 { Goal::AtMost(1.0 / 20.0) } else { Goal::None };
             rows.push(compare("    latency, median", "ms", Goal::None, |p| p.latency_ms(0.5)));
-            rows.push(compare("    latency, 1 in 1,000", "ms", tail, |p| p.latency_ms(0.999)));
-            // Where a process that waits its turn for seconds counts as one command, it shows only here.
-            rows.push(compare("    latency, 1 in 10,000", "ms", Goal::None, |p| p.latency_ms(0.9999)));
+            // Directly, one process holds the lock for long while seven wait, each with a single command.
+            rows.push(compare("    latency, 1 in 1,000 commands", "ms", Goal::None, |p| p.latency_ms(0.999)));
+            let in_full: fn(&Progress) -> f64 = |p| p.latency_in_full_ms(0.999);
+            rows.push(compare("    latency, 1 in 1,000, stalls in full", "ms", tail, in_full));
             rows.push(compare("    latency, worst", "ms", Goal::None, |p| p.latency_ms(1.0)));
         }
         rows

@@ -64,6 +64,13 @@ impl Progress {
     pub(crate) fn latency_ms(&self, share: f64) -> f64 {
         self.latency.value_at_quantile(share) as f64 / 1000.0
     }
+
+    /// The same with stalls counted in full: a process that waits for seconds makes one slow command of all those that
+    /// it would have made at its usual pace, the median ("coordinated omission").
+    pub(crate) fn latency_in_full_ms(&self, share: f64) -> f64 {
+        let pace = self.latency.value_at_quantile(0.5).max(1);
+        self.latency.clone_correct(pace).value_at_quantile(share) as f64 / 1000.0
+    }
 }
 
 /// A histogram of microseconds, up to ten minutes.
