@@ -16,6 +16,7 @@ mod direct;
 mod client;
 mod writer;
 mod resources;
+mod fence;
 mod machine;
 mod report;
 
@@ -48,7 +49,7 @@ struct Arguments {
     /// Length of one timed measurement, in seconds.
     #[arg(long, value_name = "SECONDS")]
     seconds: Option<f64>,
-    /// Measures only what has one of these words in its name: eight, one, bulk, memory, idle.
+    /// Measures only what has one of these words in its name: eight, one, bulk, fence, memory, idle.
     #[arg(long, value_name = "WORD", value_delimiter = ',')]
     only: Vec<String>,
     #[command(subcommand)]
@@ -142,6 +143,9 @@ fn measure(arguments: &Arguments, scratch: &Path) -> Report {
         }
     }
     report.comparisons = pairs.iter().flat_map(Pair::comparisons).collect();
+    if wanted("fence") {
+        report.measures.extend(fence::measure(scratch, effort.rounds, effort.seconds));
+    }
     if wanted("memory") {
         eprintln!("memory and drain, {} commands", effort.backlog_commands);
         report.measures.extend(resources::backlog(scratch, effort.backlog_commands));

@@ -9,12 +9,12 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::workload::{Progress, histogram};
-use crate::{client, direct, writer};
+use crate::{client, direct, fence, writer};
 
 /// What a child process is to do.
 #[derive(Args, Clone)]
 pub(crate) struct Role {
-    /// writer, applied, bulk, direct, direct-bulk or idle.
+    /// writer, applied, bulk, direct, direct-bulk, idle or spin.
     pub(crate) name: String,
     /// The store, or the directory of the database.
     pub(crate) place: PathBuf,
@@ -58,6 +58,10 @@ impl Role {
         Self::new("idle", place, client, 0.0, 1)
     }
 
+    pub(crate) fn spin(place: &Path, client: usize, seconds: f64) -> Self {
+        Self::new("spin", place, client, seconds, 0)
+    }
+
     /// The command line that starts this role.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(std::env::current_exe().unwrap());
@@ -76,6 +80,7 @@ pub(crate) fn run(role: &Role) {
         "idle" => client::idle(role),
         "direct" => direct::one_by_one(role),
         "direct-bulk" => direct::bulk(role),
+        "spin" => fence::spin(role),
         other => panic!("no such role: {other}"),
     }
 }
