@@ -102,21 +102,19 @@ impl SegmentDecoder {
 
     /// Whether any frame validates at a later position: damage in the middle, not a tail that was never written.
     ///
-    /// Bytes that are too dear to search count as damage: to stop a stream is safe, to drop what was written is not.
+    /// `bytes` are the rest of the file from [`offset`](Self::offset) on; where they are too many to be held at once,
+    /// use [`LaterFrame`].
     #[must_use]
     pub fn later_frame_validates(&self, bytes: &[u8]) -> bool {
-        let mut searched = 0;
-        (1..=bytes.len().saturating_sub(FRAME_HEADER_BYTES)).any(|skip| {
-            let rest = bytes.get(skip..).unwrap_or_default();
-            let Some(length) = self.plausible_length(rest, skip as u64) else { return false };
-            searched += length;
-            searched > SEARCH_BYTES_MAX
-                || matches!(frame::find(rest, self.salt, self.offset + skip as u64), Ok(Found::Frame { .. }))
-        })
+        LaterFrame::new(self).begins_in(bytes, bytes.len())
     }
 
     /// Length of what could be a whole frame `skip` bytes further on, judged by all but its checksum.
     fn plausible_length(&self, rest: &[u8], skip: u64) -> Option<usize> {
+        if skip == 0 {
+            // The damage itself.
+            return None;
+        }
         let length = frame::u32_at(rest, 0)? as usize;
         let kind = *rest.get(8)?;
         let known = [TYPE_DEFINE, TYPE_SUBMIT].contains(&kind) || kind & TYPE_SKIPPABLE != 0;
@@ -196,5 +194,55 @@ impl SegmentDecoder {
 
     fn invalid(&self, reason: impl Into<String>) -> DecodeError {
         DecodeError::invalid("frame", self.offset, reason)
+    }
+}
+
+/// Looks for a frame that validates behind damage, through a window on the rest of the file.
+///
+/// What is too dear to search counts as found: to stop a stream is safe, to drop what was written is not.
+#[derive(Debug)]
+pub struct LaterFrame<'d> {
+    decoder: &'d SegmentDecoder,
+    /// Where the window begins, in bytes from the damage on.
+    skip: u64,
+    /// Bytes that were checksummed.
+    searched: usize,
+}
+
+impl<'d> LaterFrame<'d> {
+    /// Longest frame: a window with this much behind the positions to look at misses none.
+    pub const REACH_BYTES: usize = FRAME_BYTES_MAX;
+
+    /// Begins at the damage, which is where `decoder` stands.
+    #[must_use]
+    pub fn new(decoder: &'d SegmentDecoder) -> Self {
+        Self { decoder, skip: 0, searched: 0 }
+    }
+
+    /// Where the next window must begin, in bytes from the start of the file.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.decoder.offset + self.skip
+    }
+
+    /// Moves on to `offset` of the file, if it is further on: what lies between is known to be zeros.
+    pub fn skip_to(&mut self, offset: u64) {
+        self.skip = self.skip.max(offset.saturating_sub(self.decoder.offset));
+    }
+
+    /// Whether a frame begins at one of the first `positions` of `window` and validates; then moves on by as many.
+    pub fn begins_in(&mut self, window: &[u8], positions: usize) -> bool {
+        let last = window.len().saturating_sub(FRAME_HEADER_BYTES);
+        let found = (0..positions.min(last + 1)).any(|at| {
+            let rest = window.get(at..).unwrap_or_default();
+            let skip = self.skip + at as u64;
+            let Some(length) = self.decoder.plausible_length(rest, skip) else { return false };
+            self.searched += length;
+            let offset = self.decoder.offset + skip;
+            self.searched > SEARCH_BYTES_MAX
+                || matches!(frame::find(rest, self.decoder.salt, offset), Ok(Found::Frame { .. }))
+        });
+        self.skip += positions as u64;
+        found
     }
 }

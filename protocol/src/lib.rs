@@ -18,12 +18,13 @@ pub mod receipt;
 mod progress;
 mod control;
 mod layout;
+mod spool_file;
 mod publish;
 mod error;
 
 pub use command::{Command, Statement, Text, Value};
 pub use control::{Control, DatabaseSlot, WriterState};
-pub use decode::{SegmentDecoder, Step, Submitted};
+pub use decode::{LaterFrame, SegmentDecoder, Step, Submitted};
 pub use encode::{EncodeError, SegmentEncoder};
 pub use error::DecodeError;
 pub use id::{Epoch, Key, Sequence, StoreId, StreamId, Tick};
@@ -34,3 +35,4 @@ pub use payload::{decode_commands, decode_outcome, encode_commands, encode_outco
 pub use progress::{Progress, ProgressCell};
 pub use publish::{publish, sync_directory};
 pub use segment::{SegmentHeader, boot_id};
+pub use spool_file::{NotOpened, SpoolFile};

@@ -13,6 +13,9 @@ pub const SEGMENT_BYTES_SOFT: u64 = 8 << 20;
 /// Longest segment a writer reads, in bytes: the soft length, one submit of the largest size and its definitions.
 pub const SEGMENT_BYTES_MAX: u64 = SEGMENT_BYTES_SOFT + SUBMIT_BYTES_MAX as u64;
 
+/// Longest file of the spool that is opened, in bytes: a segment of the longest, and the frame that began before its end.
+pub const SPOOL_FILE_BYTES_MAX: u64 = SEGMENT_BYTES_MAX + FRAME_BYTES_MAX as u64;
+
 /// Longest single submit (one `write`), in bytes, all its frames together.
 pub const SUBMIT_BYTES_MAX: usize = 64 << 20;
 

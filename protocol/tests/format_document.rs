@@ -251,6 +251,7 @@ fn every_limit_is_documented_with_its_value() {
         ("FRAME_BYTES_SOFT", limits::FRAME_BYTES_SOFT as u64),
         ("SEGMENT_BYTES_SOFT", limits::SEGMENT_BYTES_SOFT),
         ("SEGMENT_BYTES_MAX", limits::SEGMENT_BYTES_MAX),
+        ("SPOOL_FILE_BYTES_MAX", limits::SPOOL_FILE_BYTES_MAX),
         ("SUBMIT_BYTES_MAX", limits::SUBMIT_BYTES_MAX as u64),
         ("SQL_BYTES_MAX", limits::SQL_BYTES_MAX as u64),
         ("DEFINITIONS_COUNT_MAX", limits::DEFINITIONS_COUNT_MAX as u64),
