@@ -21,6 +21,7 @@ mod store;
 pub mod worker;
 pub mod watcher;
 pub mod sealed;
+pub mod users;
 mod verify;
 
 pub use plan::{Kind, Mix, Plan, Random};

@@ -273,3 +273,30 @@ fn a_thousand_bad_files_do_not_keep_the_writer_from_starting() {
     store.wait_until("an empty spool", |store| store.segments().is_empty());
     bystander_is_served(&store);
 }
+
+#[test]
+fn a_bystander_does_not_wait_for_thousands_of_bad_files() {
+    let store = Store::started();
+    for _ in 0..3000 {
+        SealedSegment::new(&store.path()).drop_bytes(&store.path(), &[0x5a; 300]);
+    }
+    bystander_is_served(&store);
+    // By what was done before it, not by the time that took: the rest is still there.
+    let left = store.segments().len();
+    assert!(left > 1000, "served after all of them but {left}");
+    store.wait_until("an empty spool", |store| store.segments().is_empty());
+    assert_eq!(store.quarantined().len(), 3000);
+}
+
+#[test]
+fn what_is_quarantined_under_a_name_is_not_replaced_by_the_next() {
+    let store = Store::started();
+    let segment = SealedSegment::new(&store.path());
+    for round in 0..3 {
+        segment.drop_bytes(&store.path(), &vec![0x5a; 200 + round]);
+        store.wait_until("its quarantine", |store| store.quarantined().len() == round + 1);
+    }
+    std::fs::create_dir(store.layout().segment(segment.name())).unwrap();
+    store.wait_until("its quarantine", |store| store.quarantined().len() == 4);
+    bystander_is_served(&store);
+}

@@ -72,6 +72,8 @@ impl Touches {
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) stream: StreamId,
+    /// Who owns the segment that it stood in.
+    pub(crate) uid: u32,
     pub(crate) epoch: Epoch,
     pub(crate) sequence: Sequence,
     pub(crate) command: PackedCommand,

@@ -49,6 +49,8 @@ pub struct Config {
     pub command_deadline: Duration,
     /// Unapplied bytes of one stream at which its client stops submitting.
     pub quota_stream_bytes: u64,
+    /// Streams of one user that are followed at once; more of them wait until others are over.
+    pub streams_user_max: usize,
     /// Free bytes of the file system below which clients stop submitting: the writer needs some to commit.
     pub free_bytes_min: u64,
     /// Bytes of WAL above which an idle writer checkpoints.
@@ -87,6 +89,7 @@ impl Config {
             turn_bytes: 64 << 10,
             command_deadline: Duration::from_secs(5),
             quota_stream_bytes: 64 << 20,
+            streams_user_max: 4096,
             free_bytes_min: 64 << 20,
             wal_bytes_soft: 1 << 20,
             wal_bytes_hard: 4 << 20,
@@ -165,6 +168,7 @@ impl Config {
             ),
             ("batch.commands_count_max", self.batch_commands_count_max as u64, 1, 1 << 20, "a million"),
             ("space.quota_stream_bytes", self.quota_stream_bytes, quota_min, 1 << 50, "a pebibyte"),
+            ("space.streams_user_max", self.streams_user_max as u64, 1, 1 << 20, "a million"),
             ("space.free_bytes_min", self.free_bytes_min, 0, 1 << 50, "a pebibyte"),
             ("space.ballast_bytes", self.ballast_bytes, 0, 1 << 40, "a tebibyte"),
             ("wal.bytes_soft", self.wal_bytes_soft, 1, self.wal_bytes_hard, "wal.bytes_hard"),

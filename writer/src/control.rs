@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use penholder_protocol::{Control, DatabaseSlot, Epoch, Layout, StoreId, Tick, WriterState, publish};
@@ -80,16 +81,20 @@ fn new_content(config: &Config) -> Result<Control, Error> {
     })
 }
 
-/// Publishes a complete control file: clients may connect from this moment on.
+/// Publishes a complete control file: clients may connect from this moment on. Built where only the writer can write.
 fn create(layout: &Layout, content: &mut Control) -> Result<(), Error> {
-    let aside = layout.spool_tmp().join("control");
+    let aside = layout.root().join("control.tmp");
     let failed = || Error::io("create", &aside);
-    let file = File::create(&aside).map_err(failed())?;
+    match std::fs::remove_file(&aside) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed()(error)),
+        Ok(()) | Err(_) => {}
+    }
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&aside).map_err(failed())?;
     content.write_to(&file, false).map_err(failed())?;
     drop(file);
     let bytes = std::fs::read(&aside).map_err(failed())?;
     std::fs::remove_file(&aside).map_err(failed())?;
-    publish(&layout.spool_tmp(), layout.root(), "control", &bytes, 0o644)
+    publish(layout.root(), layout.root(), "control", &bytes, 0o644)
         .map_err(Error::io("create", &layout.control()))
 }
 

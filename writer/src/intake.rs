@@ -1,20 +1,29 @@
 //! Follows all streams of the spool and cuts batches from what they hold, fairly. Reads and decodes only.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use penholder_protocol::{SegmentName, Sequence, StreamId};
 
+use crate::arrivals::{self, Arrival, Arrivals};
 use crate::batch::Entry;
+use crate::quarantine::{Condemned, Quarantine};
 use crate::stream::{Findings, Finished, Rules, Stream};
+use crate::turns::Turns;
 use crate::watermark::Watermarks;
-use crate::{Config, Error, quarantine};
+use crate::{Config, Error};
 
 /// Polls without data after which a stream is only looked at when the doorbell rings.
 const HOT_POLLS: u32 = 256;
 
 /// A look at all streams or at the directory may take this share of the writer's time while there is other work.
 const SWEEP_SHARE: u32 = 20;
+
+/// Bytes that are read per turn to tell torn tails from damage, beyond which the others get theirs first.
+const SEARCHED_BYTES_PER_TURN: u64 = 1 << 20;
+
+/// Streams that are let go of per turn: each may need a last word in its receipts.
+const OVER_PER_TURN: usize = 64;
 
 /// The spool as the writer reads it.
 #[derive(Debug)]
@@ -23,16 +32,29 @@ pub(crate) struct Intake {
     streams: HashMap<StreamId, Stream>,
     /// Where streams that are over stood: one that comes back must go on from there.
     over: HashMap<StreamId, (u32, Sequence)>,
-    /// Whose turn it is: every stream once, the next one first.
-    order: Vec<StreamId>,
-    /// Commands cut off from the last batch; they come first.
-    rest: Vec<Entry>,
+    turns: Turns,
+    arrivals: Arrivals,
+    quarantine: Quarantine,
+    /// More streams are over than were let go of.
+    over_left: bool,
     scratch: Vec<u8>,
     pub(crate) findings: Findings,
     /// Streams that were in the last batches: who may be about to submit again.
     regulars: usize,
     sweep: Paced,
     rescan: Paced,
+}
+
+/// A stream of which nothing is left.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Over {
+    pub(crate) stream: StreamId,
+    /// Whose it was.
+    pub(crate) uid: u32,
+    /// Its segments came whole: no lock tells whether somebody still reads its receipts.
+    pub(crate) sealed: bool,
+    /// It was quarantined: nothing behind its last outcome will ever be applied.
+    pub(crate) stopped: bool,
 }
 
 /// Work that is asked for by events and must not starve the rest.
@@ -60,11 +82,13 @@ impl Paced {
 impl Intake {
     pub(crate) fn new(rules: Rules) -> Self {
         Self {
+            quarantine: Quarantine::new(rules.layout.clone()),
             rules,
             streams: HashMap::new(),
             over: HashMap::new(),
-            order: Vec::new(),
-            rest: Vec::new(),
+            turns: Turns::default(),
+            arrivals: Arrivals::default(),
+            over_left: false,
             scratch: Vec::new(),
             findings: Findings::default(),
             regulars: 0,
@@ -85,17 +109,19 @@ impl Intake {
 
     /// Reads what is there and cuts the next batch; empty if there is nothing to do.
     pub(crate) fn next(&mut self, watermarks: &Watermarks, config: &Config) -> Result<Vec<Entry>, Error> {
-        let busy = !self.rest.is_empty() || self.streams.values().any(|stream| !stream.queue.is_empty());
-        if self.rescan.is_due(busy) {
-            let started = Instant::now();
-            self.scan()?;
-            self.poll(watermarks, config, |_| true, true)?;
+        let busy = self.streams.values().any(|stream| !stream.queue.is_empty());
+        let started = Instant::now();
+        let walked = self.walk(busy)?;
+        self.let_in(watermarks);
+        if walked {
+            let cut_short = self.poll(watermarks, config, |_| true, true)?;
             self.rescan.done(started);
             self.sweep.done(started);
+            self.sweep.wanted = cut_short;
         } else if self.sweep.is_due(busy) {
-            let started = Instant::now();
-            self.poll(watermarks, config, |_| true, false)?;
+            let cut_short = self.poll(watermarks, config, |_| true, false)?;
             self.sweep.done(started);
+            self.sweep.wanted = cut_short;
         } else {
             self.poll(watermarks, config, |stream| stream.idle_polls < HOT_POLLS, false)?;
         }
@@ -111,22 +137,54 @@ impl Intake {
 
     /// Whether the last look at everything brought nothing.
     pub(crate) fn is_settled(&self) -> bool {
-        !self.rescan.wanted && !self.sweep.wanted && !self.streams.values().any(Stream::is_suspicious)
+        let wanted = self.rescan.wanted || self.sweep.wanted;
+        !wanted && !self.has_more() && !self.streams.values().any(Stream::is_suspicious)
     }
 
-    /// Takes back what a commit cut off, to come first in the next batch.
+    /// Whether work was left for the next turn, so that nobody has to wait for all of it.
+    pub(crate) fn has_more(&self) -> bool {
+        let may_enter = |uid| self.may_enter(uid);
+        self.arrivals.is_walking()
+            || self.arrivals.has_work(may_enter)
+            || self.quarantine.has_work()
+            || self.over_left
+    }
+
+    /// Whether more streams are over than were let go of.
+    pub(crate) fn is_over_left(&self) -> bool {
+        self.over_left
+    }
+
+    /// Moves a few of the files that cannot be trusted out of the spool.
+    pub(crate) fn set_aside(&mut self) -> Result<(), Error> {
+        for condemned in self.findings.condemned.drain(..) {
+            self.quarantine.condemn(condemned);
+        }
+        if self.quarantine.has_work() {
+            self.findings.quarantined += self.quarantine.work()?;
+        }
+        Ok(())
+    }
+
+    /// Takes back what a commit cut off, each command to the front of its stream.
     pub(crate) fn put_back(&mut self, rest: Vec<Entry>) {
-        self.rest = rest;
+        for entry in rest.into_iter().rev() {
+            let (id, uid) = (entry.stream, entry.uid);
+            let stream = self.streams.entry(id).or_insert_with(|| {
+                self.turns.push(uid, id);
+                Stream::new(id, uid, self.over.remove(&id))
+            });
+            stream.queue_bytes += entry.bytes;
+            stream.queue.push_front(entry);
+        }
     }
 
     /// Takes the segments of which no command waits any more; call it only when the last batch was told.
     pub(crate) fn take_finished(&mut self) -> Vec<Finished> {
-        let (streams, rest) = (&self.streams, &self.rest);
+        let streams = &self.streams;
         let is_decided = |finished: &mut Finished| {
-            let id = finished.name.stream;
-            let queued = streams.get(&id).and_then(|stream| stream.queue.front());
-            let put_back = rest.iter().find(|entry| entry.stream == id);
-            queued.into_iter().chain(put_back).all(|entry| entry.sequence > finished.last)
+            let queued = streams.get(&finished.name.stream).and_then(|stream| stream.queue.front());
+            queued.is_none_or(|entry| entry.sequence > finished.last)
         };
         self.findings.finished.extract_if(.., is_decided).collect()
     }
@@ -136,66 +194,145 @@ impl Intake {
         self.findings.finished.len()
     }
 
-    /// Forgets the streams of which nothing is left, and says which, and which of them were sealed.
-    pub(crate) fn take_over(&mut self) -> Vec<(StreamId, bool)> {
-        let pending: Vec<_> = self.findings.finished.iter().map(|finished| finished.name.stream).collect();
-        let over: Vec<_> =
-            self.streams.iter().filter(|(id, s)| s.is_over() && !pending.contains(id)).collect();
+    /// Forgets some of the streams of which nothing is left, and says which.
+    pub(crate) fn take_over(&mut self) -> Vec<Over> {
+        let pending: HashSet<_> =
+            self.findings.finished.iter().map(|finished| finished.name.stream).collect();
+        let is_over = |(id, stream): &(&StreamId, &Stream)| stream.is_over() && !pending.contains(*id);
+        let over: Vec<_> = self.streams.iter().filter(is_over).take(OVER_PER_TURN).collect();
+        self.over_left = over.len() == OVER_PER_TURN;
         let stood = over.iter().filter_map(|(id, stream)| Some((**id, stream.expected()?)));
         self.over.extend(stood);
-        let over: Vec<_> = over.into_iter().map(|(id, stream)| (*id, stream.is_sealed())).collect();
-        for (id, _) in &over {
-            self.streams.remove(id);
+        let over: Vec<_> = over
+            .into_iter()
+            .map(|(id, stream)| Over {
+                stream: *id,
+                uid: stream.uid,
+                sealed: stream.is_sealed(),
+                stopped: stream.stopped,
+            })
+            .collect();
+        for Over { stream, .. } in &over {
+            self.streams.remove(stream);
         }
-        self.order.retain(|id| self.streams.contains_key(id));
+        if !over.is_empty() {
+            self.turns.retain(|id| self.streams.contains_key(&id));
+        }
         over
     }
 
-    /// Streams that are quarantined and whose last good command has its outcome.
-    pub(crate) fn stopped(&self) -> impl Iterator<Item = StreamId> {
-        self.streams.iter().filter(|(_, stream)| stream.stopped && stream.queue.is_empty()).map(|(id, _)| *id)
-    }
-
-    fn scan(&mut self) -> Result<(), Error> {
+    /// Walks on through the directory, if that is due; true when the walk is over.
+    fn walk(&mut self, busy: bool) -> Result<bool, Error> {
         let spool = self.rules.layout.spool();
         let failed = || Error::io("list", &spool);
-        for item in std::fs::read_dir(&spool).map_err(failed())? {
-            let item = item.map_err(failed())?;
-            let file_name = item.file_name();
-            let Some(name) = file_name.to_str().and_then(SegmentName::parse) else { continue };
-            if self.findings.finished.iter().any(|finished| finished.name == name) {
-                continue;
+        if !self.arrivals.is_walking() {
+            if !self.rescan.is_due(busy) {
+                return Ok(false);
             }
-            let stream = self.streams.entry(name.stream).or_insert_with(|| {
-                self.order.push(name.stream);
-                Stream::new(name.stream, self.over.remove(&name.stream))
-            });
-            if !stream.see(name) {
-                quarantine::set_aside(&self.rules.layout, name, "its place in its stream is taken or over")?;
-                self.findings.quarantined += 1;
-            }
+            self.rescan.wanted = false;
+            self.arrivals.begin_walk(&spool).map_err(failed())?;
         }
+        for name in self.arrivals.walk().map_err(failed())? {
+            self.see(name)?;
+        }
+        Ok(!self.arrivals.is_walking())
+    }
+
+    /// Takes note of a file in the spool.
+    fn see(&mut self, name: SegmentName) -> Result<(), Error> {
+        let layout = &self.rules.layout;
+        let path = layout.segment(name);
+        let failed = || Error::io("look at", &path);
+        let is_finished = || self.findings.finished.iter().any(|finished| finished.name == name);
+        if self.quarantine.holds(name) || self.arrivals.holds(name) || is_finished() {
+            return Ok(());
+        }
+        let Some(stream) = self.streams.get_mut(&name.stream) else {
+            return self.arrivals.note(layout, name).map_err(failed());
+        };
+        if stream.has(name) {
+            return Ok(());
+        }
+        // Between the directory and here it may have been reclaimed.
+        let Some(uid) = arrivals::owner(layout, name).map_err(failed())? else { return Ok(()) };
+        let reason = if uid != stream.uid {
+            format!("it belongs to uid {uid}, and its stream to uid {}", stream.uid)
+        } else if stream.see(name) {
+            return Ok(());
+        } else {
+            "its place in its stream is taken or over".to_owned()
+        };
+        self.findings.condemned.push(Condemned { name, reason });
         Ok(())
     }
 
+    /// Begins to follow a few of the streams that wait, every user in turn and within bounds.
+    fn let_in(&mut self, watermarks: &Watermarks) {
+        for _ in 0..arrivals::STREAMS_PER_TURN {
+            let (turns, rules, all) = (&self.turns, &self.rules, self.streams.len());
+            let may_enter = |uid| may_enter(turns, rules, all, uid);
+            let Some(Arrival { stream: id, names }) = self.arrivals.next(may_enter) else { break };
+            // Nobody knew the id of a stream before its first segment was there: that one's owner is the stream's.
+            let first = names.iter().min_by_key(|(_, name)| name.number).map(|(uid, _)| *uid);
+            let Some(uid) = watermarks.owner(id).or(first) else { continue };
+            let stream = self.streams.entry(id).or_insert_with(|| {
+                self.turns.push(uid, id);
+                Stream::new(id, uid, self.over.remove(&id))
+            });
+            for (owner, name) in names {
+                let reason = if owner != uid {
+                    format!("it belongs to uid {owner}, and its stream to uid {uid}")
+                } else if stream.see(name) {
+                    continue;
+                } else {
+                    "its place in its stream is taken or over".to_owned()
+                };
+                self.findings.condemned.push(Condemned { name, reason });
+            }
+        }
+        // What was left in the spool is looked for again where there is room now.
+        if self.arrivals.has_overflowed() && !self.arrivals.is_walking() {
+            self.rescan.wanted = true;
+        }
+    }
+
+    fn may_enter(&self, uid: u32) -> bool {
+        may_enter(&self.turns, &self.rules, self.streams.len(), uid)
+    }
+
+    /// Reads what streams have; true if some were left out for want of room, or time.
     fn poll(
         &mut self,
         watermarks: &Watermarks,
         config: &Config,
         which: impl Fn(&Stream) -> bool,
         look_for_owner: bool,
-    ) -> Result<(), Error> {
-        let mut queued: usize = self.streams.values().map(|stream| stream.queue_bytes).sum();
-        for id in &self.order {
-            let Some(stream) = self.streams.get_mut(id).filter(|stream| which(stream)) else { continue };
-            if queued >= config.batch_bytes_max {
-                break;
+    ) -> Result<bool, Error> {
+        let users = self.turns.users_count().max(1);
+        let share = (config.batch_bytes_max / users).max(config.turn_bytes);
+        let mut queued = vec![0; users];
+        for stream in self.streams.values().filter(|stream| stream.queue_bytes > 0) {
+            if let Some(queued) = self.turns.user(stream.uid).and_then(|user| queued.get_mut(user)) {
+                *queued += stream.queue_bytes;
             }
+        }
+        let mut left_out = false;
+        for ((_, user), id) in self.turns.iter() {
+            let Some(queued) = queued.get_mut(user) else { continue };
+            if *queued >= share || self.findings.searched >= SEARCHED_BYTES_PER_TURN {
+                left_out = true;
+                if users == 1 {
+                    break;
+                }
+                continue;
+            }
+            let Some(stream) = self.streams.get_mut(&id).filter(|stream| which(stream)) else { continue };
             let before = stream.queue_bytes;
             stream.poll(&self.rules, watermarks, &mut self.scratch, &mut self.findings, look_for_owner)?;
-            queued += stream.queue_bytes - before;
+            *queued += stream.queue_bytes - before;
         }
-        Ok(())
+        self.findings.searched = 0;
+        Ok(left_out)
     }
 
     /// Waits a moment for the streams of the last batches, so that one sync serves them all.
@@ -205,12 +342,8 @@ impl Intake {
         let mut found = ready(self);
         while found > 0 && found < self.regulars && started.elapsed() < config.gather {
             std::thread::yield_now();
-            self.poll(
-                watermarks,
-                config,
-                |stream| stream.queue.is_empty() && stream.idle_polls < HOT_POLLS,
-                false,
-            )?;
+            let which = |stream: &Stream| stream.queue.is_empty() && stream.idle_polls < HOT_POLLS;
+            self.poll(watermarks, config, which, false)?;
             found = ready(self);
         }
         Ok(())
@@ -221,13 +354,10 @@ impl Intake {
     /// A batch holds commands over one database or commands over several, never both. In the former, a stream is cut
     /// where it goes back to a database that commits earlier: a crash between two commits must leave a prefix of it.
     fn cut(&mut self, config: &Config) -> Vec<Entry> {
-        if !self.rest.is_empty() {
-            return std::mem::take(&mut self.rest);
-        }
         let mut batch: Vec<Entry> = Vec::new();
         let (mut bytes, mut passed_over) = (0, None);
-        for (place, id) in self.order.iter().enumerate() {
-            let Some(stream) = self.streams.get_mut(id) else { continue };
+        for (place, id) in self.turns.iter() {
+            let Some(stream) = self.streams.get_mut(&id) else { continue };
             let mut reached = 0;
             while let Some(entry) = stream.queue.front() {
                 let several = entry.touches.are_several();
@@ -245,8 +375,7 @@ impl Intake {
                 stream.queue_bytes = 0;
             }
         }
-        let next = passed_over.unwrap_or(1).min(self.order.len());
-        self.order.rotate_left(next);
+        self.turns.begin_with(passed_over);
         batch
     }
 
@@ -256,4 +385,9 @@ impl Intake {
         let late = self.rescan.wanted || self.sweep.wanted || suspicious;
         if late { Duration::from_millis(1) } else { idle }
     }
+}
+
+/// Whether one more stream of a user may be followed: each takes a descriptor or two, and a turn.
+fn may_enter(turns: &Turns, rules: &Rules, all: usize, uid: u32) -> bool {
+    all < rules.streams_max && turns.streams_count(uid) < rules.streams_user_max
 }

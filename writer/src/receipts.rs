@@ -10,16 +10,18 @@ use penholder_protocol::receipt::{self, ReceiptHeader};
 use penholder_protocol::{Applied, Layout, Outcome, Progress, ProgressCell, StoreId, StreamId, Tick, limits};
 use rustix::fs::FallocateFlags;
 
-use crate::Error;
 use crate::batch::Entry;
 use crate::commit::Committed;
+use crate::intake::Over;
+use crate::{Error, access};
 
 /// Records kept at least, in bytes: a window of 256 commands in flight with results of the largest size.
 const RECORDS_BYTES_KEPT: u64 = 16 << 20;
 
 const _: () = assert!(RECORDS_BYTES_KEPT >= 128 * limits::RECORD_BYTES_MAX as u64);
 
-/// Receipts of sealed streams that stay after the stream is over: their readers hold no lock that would tell.
+/// Receipts per user that stay after the stream is over: of sealed streams, whose readers hold no lock that would tell,
+/// and of quarantined ones, whose readers have to learn of it.
 const LINGERING_COUNT_MAX: usize = 256;
 
 /// The receipt files of the streams that are being followed.
@@ -28,7 +30,7 @@ pub(crate) struct Receipts {
     layout: Layout,
     store: StoreId,
     open: HashMap<StreamId, ReceiptFile>,
-    lingering: VecDeque<StreamId>,
+    lingering: HashMap<u32, VecDeque<StreamId>>,
 }
 
 #[derive(Debug)]
@@ -57,7 +59,7 @@ impl Receipts {
                 std::fs::remove_file(&path).map_err(failed())?;
             }
         }
-        Ok(Self { layout: layout.clone(), store, open: HashMap::new(), lingering: VecDeque::new() })
+        Ok(Self { layout: layout.clone(), store, open: HashMap::new(), lingering: HashMap::new() })
     }
 
     /// Publishes the outcomes of a batch that is durable in every database it touches.
@@ -65,16 +67,16 @@ impl Receipts {
         let told: Vec<_> = committed.entries.iter().zip(&committed.outcomes).collect();
         for run in told.chunk_by(|(one, _), (other, _)| one.stream == other.stream) {
             let Some((first, _)) = run.first() else { continue };
-            let stream = first.stream;
-            let file = self.file(stream)?;
+            let (stream, uid) = (first.stream, first.uid);
+            let file = self.file(stream, uid)?;
             file.tell(run, committed.tick).map_err(Error::io("write", &self.layout.receipt(stream)))?;
         }
         Ok(())
     }
 
     /// Tells a stream that nothing behind its last outcome will ever be applied.
-    pub(crate) fn stop(&mut self, stream: StreamId) -> Result<(), Error> {
-        let file = self.file(stream)?;
+    fn stop(&mut self, over: Over) -> Result<(), Error> {
+        let file = self.file(over.stream, over.uid)?;
         if file.cell.state != receipt::STATE_QUARANTINED {
             file.cell.state = receipt::STATE_QUARANTINED;
             file.progress.publish(file.cell);
@@ -83,15 +85,20 @@ impl Receipts {
     }
 
     /// Lets go of a stream that is over. Its receipts go too if the owner of its lock is gone, and later otherwise.
-    pub(crate) fn close(&mut self, stream: StreamId, sealed: bool) -> Result<(), Error> {
-        self.open.remove(&stream);
-        if sealed {
-            self.lingering.push_back(stream);
-            if self.lingering.len() <= LINGERING_COUNT_MAX {
+    pub(crate) fn close(&mut self, over: Over) -> Result<(), Error> {
+        if over.stopped {
+            self.stop(over)?;
+        }
+        self.open.remove(&over.stream);
+        let mut gone = over.stream;
+        if over.sealed || over.stopped {
+            let lingering = self.lingering.entry(over.uid).or_default();
+            lingering.push_back(over.stream);
+            if lingering.len() <= LINGERING_COUNT_MAX {
                 return Ok(());
             }
+            gone = lingering.pop_front().unwrap_or(gone);
         }
-        let gone = if sealed { self.lingering.pop_front().unwrap_or(stream) } else { stream };
         let path = self.layout.receipt(gone);
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io("remove", &path)(error)),
@@ -99,12 +106,12 @@ impl Receipts {
         }
     }
 
-    fn file(&mut self, stream: StreamId) -> Result<&mut ReceiptFile, Error> {
+    fn file(&mut self, stream: StreamId, uid: u32) -> Result<&mut ReceiptFile, Error> {
         match self.open.entry(stream) {
             std::collections::hash_map::Entry::Occupied(found) => Ok(found.into_mut()),
             std::collections::hash_map::Entry::Vacant(place) => {
                 let path = self.layout.receipt(stream);
-                let file = ReceiptFile::resume_or_create(&path, self.store, stream)
+                let file = ReceiptFile::resume_or_create(&path, self.store, stream, uid)
                     .map_err(Error::io("open", &path))?;
                 Ok(place.insert(file))
             }
@@ -114,10 +121,10 @@ impl Receipts {
 
 impl ReceiptFile {
     /// Goes on with the file that a client may have mapped already, or makes a new one.
-    fn resume_or_create(path: &Path, store: StoreId, stream: StreamId) -> io::Result<Self> {
+    fn resume_or_create(path: &Path, store: StoreId, stream: StreamId, uid: u32) -> io::Result<Self> {
         let (file, header) = match Self::resume(path, store, stream)? {
             Some(found) => found,
-            None => Self::create(path, store, stream)?,
+            None => Self::create(path, store, stream, uid)?,
         };
         let progress = Progress::map_writer(&file)?;
         let cell = progress.read();
@@ -136,12 +143,14 @@ impl ReceiptFile {
         Ok(ours.map(|header| (file, header)))
     }
 
-    fn create(path: &Path, store: StoreId, stream: StreamId) -> io::Result<(File, ReceiptHeader)> {
+    /// Makes the file aside, for the eyes of one user.
+    fn create(path: &Path, store: StoreId, stream: StreamId, uid: u32) -> io::Result<(File, ReceiptHeader)> {
         let salt = StreamId::random()?.0.first_chunk().copied().unwrap_or_default();
         let header = ReceiptHeader { store, stream, salt: u64::from_le_bytes(salt) };
         let aside = path.with_extension("tmp");
         let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o640).open(&aside)?;
+            OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+        access::let_read(&file, uid)?;
         file.write_all_at(&header.encode(), 0)?;
         std::fs::rename(&aside, path)?;
         Ok((file, header))

@@ -25,7 +25,7 @@ pub(crate) fn reclaim(
         delete(layout, &finished, control, clock)?;
     }
     // Whatever is over, whether or not this round found its last segment.
-    intake.take_over().into_iter().try_for_each(|(stream, sealed)| receipts.close(stream, sealed))
+    intake.take_over().into_iter().try_for_each(|over| receipts.close(over))
 }
 
 fn delete(
@@ -42,6 +42,10 @@ fn delete(
     for segment in finished {
         let path = layout.segment(segment.name);
         match std::fs::remove_file(&path) {
+            // Its owner put something else in its place; that is looked at like anything new.
+            Err(error) if matches!(error.kind(), ErrorKind::IsADirectory | ErrorKind::PermissionDenied) => {
+                log::warn!("{} is no segment any more and is left alone: {error}", path.display());
+            }
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(Error::io("remove", &path)(error));
             }

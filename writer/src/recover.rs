@@ -1,6 +1,7 @@
 //! Brings the databases of a store to a state from which the spool can be read on, whatever happened before.
 
 use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
 
 use penholder_protocol::{Control, Epoch, Layout, SegmentName, StoreId, StreamId, Tick, sync_directory};
 
@@ -19,13 +20,13 @@ const FORMAT: i64 = 1;
 /// sorts before every blob: a commit moves one of each, and they are on one page unless there are many streams.
 const OWN_TABLES: &str = "
 CREATE TABLE IF NOT EXISTS _penholder_meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS _penholder_progress(owner PRIMARY KEY, position INTEGER NOT NULL, epoch INTEGER,
+CREATE TABLE IF NOT EXISTS _penholder_progress(owner PRIMARY KEY, position INTEGER NOT NULL, epoch INTEGER, uid INTEGER,
     previous INTEGER, applied INTEGER, rejected INTEGER) WITHOUT ROWID;
 CREATE VIEW IF NOT EXISTS _penholder_clock AS
     SELECT owner AS database, position AS tick, previous, applied, rejected FROM _penholder_progress
     WHERE owner < x'';
 CREATE VIEW IF NOT EXISTS _penholder_stream AS
-    SELECT owner AS stream, epoch, position AS sequence FROM _penholder_progress WHERE owner >= x'';
+    SELECT owner AS stream, epoch, uid, position AS sequence FROM _penholder_progress WHERE owner >= x'';
 CREATE TABLE IF NOT EXISTS _penholder_rejected(stream BLOB NOT NULL, sequence INTEGER NOT NULL,
     tick INTEGER NOT NULL, code TEXT NOT NULL, message TEXT NOT NULL, statement INTEGER,
     submitted_ns INTEGER NOT NULL, command BLOB, PRIMARY KEY (stream, sequence)) WITHOUT ROWID;
@@ -44,7 +45,15 @@ pub(crate) struct Recovered {
     /// Streams of this epoch and below that no database knows are restored old files.
     pub(crate) floor: Epoch,
     /// Streams that have a segment in the spool.
-    pub(crate) in_spool: HashMap<StreamId, Epoch>,
+    pub(crate) in_spool: HashMap<StreamId, InSpool>,
+}
+
+/// A stream as its first segment in the spool states it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct InSpool {
+    number: u32,
+    epoch: Epoch,
+    uid: u32,
 }
 
 /// Recovers the store and raises its epoch.
@@ -205,17 +214,20 @@ fn floor(databases: &[Database<'_>]) -> Result<Epoch, Error> {
     Ok(Epoch(lowest))
 }
 
-/// The streams in the spool, with the epoch that their segments state; what cannot be read is the intake's business.
-fn scan(layout: &Layout, store: StoreId) -> Result<HashMap<StreamId, Epoch>, Error> {
+/// The streams in the spool, as their segments state them; what cannot be read is the intake's business.
+fn scan(layout: &Layout, store: StoreId) -> Result<HashMap<StreamId, InSpool>, Error> {
     let spool = layout.spool();
     let failed = || Error::io("list", &spool);
-    let mut found = HashMap::new();
+    let device = std::fs::metadata(&spool).map_err(failed())?.dev();
+    let mut found: HashMap<StreamId, InSpool> = HashMap::new();
     for item in std::fs::read_dir(&spool).map_err(failed())? {
         let file_name = item.map_err(failed())?.file_name();
         if let Some(name) = file_name.to_str().and_then(SegmentName::parse)
-            && let Ok(segment) = Segment::open(layout, name, store)
+            && found.get(&name.stream).is_none_or(|known| name.number < known.number)
+            && let Ok(segment) = Segment::open(layout, name, store, device)
         {
-            found.insert(name.stream, segment.header.epoch);
+            let (number, epoch, uid) = (name.number, segment.header.epoch, segment.uid);
+            found.insert(name.stream, InSpool { number, epoch, uid });
         }
     }
     Ok(found)
@@ -225,14 +237,15 @@ fn scan(layout: &Layout, store: StoreId) -> Result<HashMap<StreamId, Epoch>, Err
 /// transaction, so that no crash leaves a stream both unknown and below the floor.
 fn settle_streams(
     database: &Database<'_>,
-    in_spool: &HashMap<StreamId, Epoch>,
+    in_spool: &HashMap<StreamId, InSpool>,
     old_floor: Epoch,
     floor: Epoch,
 ) -> Result<(), Error> {
-    let register = "INSERT INTO _penholder_progress(owner, epoch, position) VALUES (?1, ?2, 0) \
+    let register = "INSERT INTO _penholder_progress(owner, epoch, position, uid) VALUES (?1, ?2, 0, ?3) \
                     ON CONFLICT (owner) DO NOTHING";
-    for (stream, epoch) in in_spool.iter().filter(|(_, epoch)| old_floor < **epoch && **epoch <= floor) {
-        database.run("register a stream in", register, (stream.0, epoch.0))?;
+    let of_last_run = |epoch| old_floor < epoch && epoch <= floor;
+    for (stream, InSpool { epoch, uid, .. }) in in_spool.iter().filter(|(_, s)| of_last_run(s.epoch)) {
+        database.run("register a stream in", register, (stream.0, epoch.0, uid))?;
     }
     let read = || {
         let mut statement =

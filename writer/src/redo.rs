@@ -151,15 +151,18 @@ fn entry(
     touches: Touches,
 ) -> Result<Entry, Error> {
     let source = databases.get(first);
-    let epoch = source.map(|database| {
-        let sql = "SELECT epoch FROM _penholder_stream WHERE stream = ?1";
-        let read = || database.connection.query_row(sql, [stream.0], |row| row.get(0)).optional();
+    let known = source.map(|database| {
+        let sql = "SELECT epoch, uid FROM _penholder_stream WHERE stream = ?1";
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        let read = || database.connection.query_row(sql, [stream.0], row).optional();
         read().map_err(Error::sqlite("read a stream of", &database.name))
     });
-    let epoch = Epoch(epoch.transpose()?.flatten().unwrap_or_default());
+    // The commit that stored the redo row stored the stream's too.
+    let (epoch, uid) = known.transpose()?.flatten().unwrap_or_default();
     Ok(Entry {
         stream,
-        epoch,
+        uid,
+        epoch: Epoch(epoch),
         sequence,
         command,
         touches,

@@ -1,7 +1,6 @@
 //! The writer from start to end: all of its control flow.
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use penholder_protocol::{Layout, WriterState};
@@ -24,10 +23,16 @@ use crate::recover::recover;
 use crate::stream::Rules;
 use crate::suspect::Suspicion;
 use crate::watermark::Watermarks;
-use crate::{Config, Error, crash, filesystem};
+use crate::{Config, Error, access, crash, filesystem};
 
 /// Sessions in a row that may fail without a commit between them before the writer gives up.
 const FAILURES_COUNT_MAX: u32 = 5;
+
+/// Descriptors for everything but streams: databases, directories, locks, the watch, standard streams.
+const OWN_DESCRIPTORS: usize = 64;
+
+/// A segment, and a receipt file.
+const DESCRIPTORS_PER_STREAM: usize = 2;
 
 /// Finished segments that are reclaimed at once, without waiting for the interval.
 const FINISHED_COUNT_MAX: usize = 64;
@@ -46,7 +51,9 @@ pub fn run(config: &Config, stop: &Stop, observer: &mut dyn Observer) -> Result<
     let layout = Layout::new(&config.store);
     database::check_version()?;
     raise_descriptor_limit();
-    make_directories(&layout)?;
+    access::make_directories(&layout)?;
+    access::check(&layout, config)?;
+    access::keep_segments_private(&layout);
     filesystem::check(layout.root(), config.allow_filesystem)?;
     let lock = StoreLock::acquire(&layout)?;
     let mut control = ControlFile::open(&layout, config)?;
@@ -150,6 +157,8 @@ fn session(
         } else if writer.last_work.elapsed() < config.spin {
             writer.begin_ahead()?;
             std::thread::yield_now();
+        } else if writer.intake.has_more() {
+            std::thread::yield_now();
         } else {
             writer.tidy_up()?;
             if doorbell.unmute() {
@@ -164,6 +173,7 @@ fn session(
             observer.beat();
             writer.sleep(&doorbell)?;
         }
+        writer.intake.set_aside()?;
         if writer.is_tidying_due() {
             writer.tidy_a_little()?;
             observer.beat();
@@ -206,6 +216,9 @@ impl<'a, 'c> Writer<'a, 'c> {
             floor: recovered.floor,
             databases: config.databases.clone(),
             turn_bytes: config.turn_bytes,
+            device: std::fs::metadata(layout.spool()).map_err(Error::io("look at", &layout.spool()))?.dev(),
+            streams_max: streams_max(),
+            streams_user_max: config.streams_user_max.min(streams_max() - streams_max() / 4),
         };
         Ok(Self {
             watermarks: Watermarks::load(&databases)?,
@@ -305,6 +318,7 @@ impl<'a, 'c> Writer<'a, 'c> {
     /// Whether there was so much work for so long that segments pile up.
     fn is_tidying_due(&self) -> bool {
         self.intake.finished_count() > FINISHED_COUNT_MAX
+            || self.intake.is_over_left()
             || self.last_reclaim.elapsed() > self.kept.config.reclaim_interval
     }
 
@@ -316,7 +330,6 @@ impl<'a, 'c> Writer<'a, 'c> {
     /// Does what can wait until there is nothing better to do.
     fn tidy_up(&mut self) -> Result<(), Error> {
         self.committer().end_ahead(Touches::default())?;
-        self.intake.stopped().try_for_each(|stream| self.receipts.stop(stream))?;
         self.kept.suspicion.relax();
         self.tidy_a_little()?;
         self.checkpoints.run(&self.databases, self.kept.config, true)
@@ -347,20 +360,14 @@ fn raise_descriptor_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        log::warn!("cannot raise the limit of open files: {error}; clients beyond it make the writer stall");
+        log::warn!("cannot raise the limit of open files: {error}; fewer streams are followed at once");
     }
 }
 
-fn make_directories(layout: &Layout) -> Result<(), Error> {
-    let modes = [
-        (layout.root().to_owned(), 0o750),
-        (layout.spool(), 0o770),
-        (layout.spool_tmp(), 0o770),
-        (layout.receipts(), 0o750),
-        (layout.quarantine(), 0o700),
-    ];
-    for (path, mode) in modes {
-        DirBuilder::new().recursive(true).mode(mode).create(&path).map_err(Error::io("create", &path))?;
-    }
-    Ok(())
+/// Streams that can be followed at once with the descriptors that are allowed.
+fn streams_max() -> usize {
+    use rustix::process::{Resource, getrlimit};
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let files = usize::try_from(files).unwrap_or(usize::MAX);
+    (files.saturating_sub(OWN_DESCRIPTORS) / DESCRIPTORS_PER_STREAM).max(1)
 }

@@ -1,14 +1,14 @@
 //! One segment file in the spool: opened with suspicion, read forward in whole frames.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 
 use penholder_protocol::{
-    DecodeError, Layout, SegmentDecoder, SegmentHeader, SegmentKind, SegmentName, Sequence, Step, StoreId,
-    Submitted, limits,
+    DecodeError, LaterFrame, Layout, NotOpened, SegmentDecoder, SegmentHeader, SegmentKind, SegmentName,
+    Sequence, SpoolFile, Step, StoreId, Submitted, limits,
 };
-use rustix::fs::OFlags;
+use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
 use crate::Error;
@@ -21,6 +21,10 @@ const WINDOW_BYTES: usize = 64 << 10;
 pub(crate) struct Segment {
     pub(crate) name: SegmentName,
     pub(crate) header: SegmentHeader,
+    /// Who owns the file, and thereby submitted what is in it.
+    pub(crate) uid: u32,
+    /// Bytes that were read to tell a torn tail from damage, and not accounted for yet.
+    pub(crate) searched: u64,
     file: File,
     decoder: SegmentDecoder,
     /// Bytes to read at once: what is read beyond a turn is read again.
@@ -57,26 +61,20 @@ pub(crate) enum Read {
 }
 
 impl Segment {
-    /// Opens a segment without following, blocking on or trusting anything.
-    pub(crate) fn open(layout: &Layout, name: SegmentName, store: StoreId) -> Result<Self, Trouble> {
+    /// Opens a segment without following, blocking on or trusting anything; `device` is the spool's.
+    pub(crate) fn open(
+        layout: &Layout,
+        name: SegmentName,
+        store: StoreId,
+        device: u64,
+    ) -> Result<Self, Trouble> {
         let path = layout.segment(name);
-        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(&path);
-        let file = file.map_err(|error| match Errno::from_io_error(&error) {
-            Some(Errno::NOENT) => Trouble::Nothing,
-            Some(Errno::ACCESS | Errno::PERM) => Trouble::Corrupt(format!("cannot be opened: {error}")),
-            // A symbolic link, a socket, a pipe, a device without a driver.
-            Some(Errno::LOOP | Errno::NXIO | Errno::NODEV) => Trouble::Corrupt("not a regular file".into()),
-            _ => Trouble::Environment(Error::io("open", &path)(error)),
+        let SpoolFile { file, uid, .. } = SpoolFile::open(&path, device).map_err(|error| match error {
+            NotOpened::Gone => Trouble::Nothing,
+            NotOpened::Refused(reason) => Trouble::Corrupt(reason),
+            NotOpened::Failed(error) => Trouble::Environment(Error::io("open", &path)(error)),
         })?;
         let failed = |error| Trouble::Environment(Error::io("read", &path)(error));
-        let metadata = file.metadata().map_err(failed)?;
-        if !metadata.is_file() || metadata.nlink() > 1 {
-            return Err(Trouble::Corrupt("not a regular file with one name".into()));
-        }
-        if metadata.nlink() == 0 {
-            return Err(Trouble::Nothing);
-        }
         let owner_gone = name.kind == SegmentKind::Sealed || is_unlocked(&file);
         let mut bytes = [0; SegmentHeader::BYTES];
         let length = read_up_to(&file, &mut bytes, 0).map_err(failed)?;
@@ -96,7 +94,7 @@ impl Segment {
             return Err(Trouble::Corrupt(format!("it was written for the store {}", header.store)));
         }
         let decoder = SegmentDecoder::new(&header);
-        Ok(Self { name, header, file, decoder, window: WINDOW_BYTES, owner_gone })
+        Ok(Self { name, header, uid, searched: 0, file, decoder, window: WINDOW_BYTES, owner_gone })
     }
 
     /// Sequence of the next command.
@@ -116,6 +114,12 @@ impl Segment {
         !self.owner_gone
     }
 
+    /// Takes note that the stream's next segment is there: nothing is appended to this one any more, whoever holds its
+    /// lock, because the sequence of a later command would not follow on it.
+    pub(crate) fn is_followed(&mut self) {
+        self.owner_gone = true;
+    }
+
     /// Reads whole frames until one with commands, through `scratch`, which grows with the frames.
     ///
     /// `take` gets the commands of as many frames as it wants: it says whether it wants more.
@@ -129,12 +133,8 @@ impl Segment {
             if start >= limits::SEGMENT_BYTES_MAX {
                 return Err(Trouble::Corrupt("longer than a segment may be".into()));
             }
-            let failed = |error| {
-                Trouble::Environment(Error::io("read a segment of", self.name.to_string().as_ref())(error))
-            };
             scratch.resize(scratch.len().max(self.window), 0);
-            let window = scratch.get_mut(..self.window).unwrap_or_default();
-            let length = read_up_to(&self.file, window, start).map_err(failed)?;
+            let length = self.read_at(scratch.get_mut(..self.window).unwrap_or_default(), start)?;
             loop {
                 let read_so_far = usize::try_from(self.decoder.offset() - start).unwrap_or(usize::MAX);
                 let rest = scratch.get(read_so_far..length).unwrap_or_default();
@@ -161,40 +161,53 @@ impl Segment {
                     }
                     Ok(Step::Incomplete) => {
                         let consumed = usize::try_from(self.decoder.offset() - start).unwrap_or(usize::MAX);
-                        return Ok(self.at_end(consumed < length));
+                        return self.at_end(consumed < length);
                     }
-                    Ok(Step::End) => {
-                        let consumed = usize::try_from(self.decoder.offset() - start).unwrap_or(usize::MAX);
-                        return self.at_zeros(scratch.get(consumed..length).unwrap_or_default());
-                    }
-                    Err(error) => {
-                        let consumed = usize::try_from(self.decoder.offset() - start).unwrap_or(usize::MAX);
-                        return self.at_damage(error, scratch.get(consumed..length).unwrap_or_default());
-                    }
+                    Ok(Step::End) => return self.at_zeros(scratch),
+                    Err(error) => return self.at_damage(error),
                 }
             }
         }
     }
 
-    fn at_end(&self, tail: bool) -> Read {
-        if self.owner_gone { Read::Finished { torn: tail } } else { Read::Nothing }
-    }
-
-    /// A zero length ends the data; behind it may only be zeros, which a file system leaves when power is lost.
-    fn at_zeros(&self, rest: &[u8]) -> Result<Read, Trouble> {
+    /// What an append left unfinished is torn; a length that a flipped bit made too large has whole frames behind it.
+    fn at_end(&mut self, tail: bool) -> Result<Read, Trouble> {
         if !self.owner_gone {
             return Ok(Read::Nothing);
         }
-        if rest.iter().all(|byte| *byte == 0) {
-            return Ok(Read::Finished { torn: true });
+        if tail && self.later_frame_validates()? {
+            let offset = self.decoder.offset();
+            return Err(Trouble::Corrupt(format!(
+                "the length of the frame at offset {offset} is more than there is, and a frame behind it validates"
+            )));
         }
-        self.judge(rest, "a frame of length zero before the end")
+        Ok(Read::Finished { torn: tail })
     }
 
-    fn at_damage(&self, error: DecodeError, rest: &[u8]) -> Result<Read, Trouble> {
+    /// A zero length ends the data; behind it may only be zeros, which a file system leaves when power is lost.
+    fn at_zeros(&mut self, scratch: &mut [u8]) -> Result<Read, Trouble> {
+        if !self.owner_gone {
+            return Ok(Read::Nothing);
+        }
+        let mut offset = self.decoder.offset();
+        while let Some(data) = self.next_data(offset)? {
+            let length = self.read_at(scratch, data)?;
+            self.searched += length as u64;
+            if scratch.iter().take(length).any(|byte| *byte != 0) {
+                return self.judge("a frame of length zero before the end");
+            }
+            if length == 0 {
+                break;
+            }
+            offset = data + length as u64;
+        }
+        Ok(Read::Finished { torn: true })
+    }
+
+    fn at_damage(&mut self, error: DecodeError) -> Result<Read, Trouble> {
         match &error {
             DecodeError::Checksum { .. } if !self.owner_gone => Ok(Read::Suspicious(error)),
-            DecodeError::Checksum { .. } => self.judge(rest, &error.to_string()),
+            DecodeError::Checksum { .. } => self.judge(&error.to_string()),
             DecodeError::Magic { .. } | DecodeError::Unsupported { .. } | DecodeError::Invalid { .. } => {
                 Err(Trouble::Corrupt(error.to_string()))
             }
@@ -203,12 +216,52 @@ impl Segment {
 
     /// A tail that a power cut tore, or damage: the page cache of the running boot does not tear, and nothing behind
     /// a tear validates.
-    fn judge(&self, rest: &[u8], reason: &str) -> Result<Read, Trouble> {
+    fn judge(&mut self, reason: &str) -> Result<Read, Trouble> {
         let same_boot = self.header.boot == penholder_protocol::boot_id();
-        if same_boot || self.decoder.later_frame_validates(rest) {
+        if same_boot || self.later_frame_validates()? {
             return Err(Trouble::Corrupt(reason.into()));
         }
         Ok(Read::Finished { torn: true })
+    }
+
+    /// Whether a frame validates anywhere behind the read position, to the end of the file.
+    fn later_frame_validates(&mut self) -> Result<bool, Trouble> {
+        let mut search = LaterFrame::new(&self.decoder);
+        let mut window = vec![0; 2 * LaterFrame::REACH_BYTES];
+        while search.offset() < limits::SPOOL_FILE_BYTES_MAX {
+            let Some(data) = self.next_data(search.offset())? else { return Ok(false) };
+            // A frame may begin in the zeros of a hole, with the low bytes of its length.
+            search.skip_to(data.saturating_sub(3));
+            let length = self.read_at(&mut window, search.offset())?;
+            let is_last = length < window.len();
+            let positions = if is_last { length } else { LaterFrame::REACH_BYTES };
+            let found = search.begins_in(window.get(..length).unwrap_or_default(), positions);
+            if found || is_last {
+                self.searched += search.offset() - self.decoder.offset();
+                return Ok(found);
+            }
+        }
+        // It was not that long when it was opened: whoever makes it grow is not torn.
+        Ok(true)
+    }
+
+    /// Where data begins at or behind `offset`; `None` if only a hole is there, or nothing.
+    fn next_data(&self, offset: u64) -> Result<Option<u64>, Trouble> {
+        match rustix::fs::seek(&self.file, SeekFrom::Data(offset)) {
+            Ok(data) => Ok(Some(data)),
+            Err(Errno::NXIO) => Ok(None),
+            // A file system that does not tell.
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(Some(offset)),
+            Err(error) => Err(self.failed(error.into())),
+        }
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> Result<usize, Trouble> {
+        read_up_to(&self.file, bytes, offset).map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: io::Error) -> Trouble {
+        Trouble::Environment(Error::io("read a segment of", self.name.to_string().as_ref())(error))
     }
 }
 
@@ -226,3 +279,7 @@ fn read_up_to(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop where it stands")]
+mod tests;

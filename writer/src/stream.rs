@@ -7,10 +7,14 @@ use penholder_protocol::{
     Epoch, Layout, PackedCommand, SegmentKind, SegmentName, Sequence, StoreId, StreamId, Submitted,
 };
 
+use crate::Error;
 use crate::batch::{Entry, Touches};
+use crate::quarantine::Condemned;
 use crate::segment::{Read, Segment, Trouble};
 use crate::watermark::Watermarks;
-use crate::{Error, quarantine};
+
+/// Segments of a stream that are remembered ahead of the one that is read; those behind are found again later.
+const WAITING_COUNT_MAX: usize = 1024;
 
 /// How long a frame that does not validate may still be half visible, while its owner lives.
 const SUSPICION_TIME: Duration = Duration::from_millis(10);
@@ -27,6 +31,12 @@ pub(crate) struct Rules {
     pub(crate) databases: Vec<String>,
     /// Bytes of decoded commands at which a stream waits for its next turn.
     pub(crate) turn_bytes: usize,
+    /// The file system of the spool.
+    pub(crate) device: u64,
+    /// Streams that are followed at once.
+    pub(crate) streams_max: usize,
+    /// Streams of one user that are followed at once.
+    pub(crate) streams_user_max: usize,
 }
 
 /// A segment that is read to its end.
@@ -42,13 +52,20 @@ pub(crate) struct Finished {
 pub(crate) struct Findings {
     pub(crate) finished: Vec<Finished>,
     pub(crate) torn: u64,
+    /// Files that were set aside.
     pub(crate) quarantined: u64,
+    /// Files that are to be set aside.
+    pub(crate) condemned: Vec<Condemned>,
+    /// Bytes that were read in this turn to tell torn tails from damage.
+    pub(crate) searched: u64,
 }
 
 /// A stream that is being followed.
 #[derive(Debug)]
 pub(crate) struct Stream {
     id: StreamId,
+    /// Who owns its segments, all of them: a file of somebody else is not part of it.
+    pub(crate) uid: u32,
     /// Segments seen in the spool and not yet opened, by number.
     waiting: BTreeMap<u32, SegmentName>,
     current: Option<Segment>,
@@ -68,9 +85,10 @@ pub(crate) struct Stream {
 
 impl Stream {
     /// Follows a stream; `expected` is where it stood if this run has followed it before.
-    pub(crate) fn new(id: StreamId, expected: Option<(u32, Sequence)>) -> Self {
+    pub(crate) fn new(id: StreamId, uid: u32, expected: Option<(u32, Sequence)>) -> Self {
         Self {
             id,
+            uid,
             waiting: BTreeMap::new(),
             current: None,
             expected,
@@ -93,20 +111,30 @@ impl Stream {
         self.expected
     }
 
+    /// Whether a segment is known.
+    pub(crate) fn has(&self, name: SegmentName) -> bool {
+        self.current.as_ref().is_some_and(|current| current.name == name)
+            || self.waiting.get(&name.number) == Some(&name)
+    }
+
     /// Takes note of a segment in the spool; false if it cannot belong where its name says.
     pub(crate) fn see(&mut self, name: SegmentName) -> bool {
-        if self.current.as_ref().is_some_and(|current| current.name == name) {
+        if self.has(name) {
             return true;
         }
         if self.stopped || self.expected.is_some_and(|(number, _)| name.number < number) {
             return false;
         }
-        *self.waiting.entry(name.number).or_insert(name) == name
+        let is_free = *self.waiting.entry(name.number).or_insert(name) == name;
+        if self.waiting.len() > WAITING_COUNT_MAX {
+            self.waiting.pop_last();
+        }
+        is_free
     }
 
-    /// Whether nothing of the stream is left to be read, applied or told; a stopped one is remembered.
+    /// Whether nothing of the stream is left to be read or applied.
     pub(crate) fn is_over(&self) -> bool {
-        !self.stopped && self.current.is_none() && self.waiting.is_empty() && self.queue.is_empty()
+        self.current.is_none() && self.waiting.is_empty() && self.queue.is_empty()
     }
 
     /// Whether a frame that does not validate must be looked at again soon.
@@ -128,7 +156,10 @@ impl Stream {
         self.idle_polls = if self.queue.is_empty() { self.idle_polls.saturating_add(1) } else { 0 };
         match polled {
             Ok(()) | Err(Trouble::NotYet | Trouble::Nothing) => Ok(()),
-            Err(Trouble::Corrupt(reason)) => self.stop(rules, &reason, findings),
+            Err(Trouble::Corrupt(reason)) => {
+                self.stop(&reason, findings);
+                Ok(())
+            }
             Err(Trouble::Environment(error)) => Err(error),
         }
     }
@@ -146,18 +177,20 @@ impl Stream {
                 return Ok(());
             }
             let Some(segment) = &mut self.current else { return Ok(()) };
-            // The next segment is there before the owner lets go of this one.
-            if look_for_owner || self.waiting.contains_key(&(segment.name.number + 1)) {
+            if self.waiting.contains_key(&(segment.name.number + 1)) {
+                segment.is_followed();
+            } else if look_for_owner {
                 segment.look_for_owner();
             }
-            let (id, epoch) = (self.id, segment.header.epoch);
+            let (id, uid, epoch) = (self.id, self.uid, segment.header.epoch);
             let (queue, queue_bytes) = (&mut self.queue, &mut self.queue_bytes);
             let read = segment.read(scratch, |submitted| {
                 *queue_bytes += submitted.bytes;
-                queue.extend(entries(submitted, id, epoch, rules, watermarks));
+                queue.extend(entries(submitted, (id, uid, epoch), rules, watermarks));
                 *queue_bytes < rules.turn_bytes
-            })?;
-            match read {
+            });
+            findings.searched += std::mem::take(&mut segment.searched);
+            match read? {
                 Read::Nothing => {
                     self.suspicious_since = None;
                     return Ok(());
@@ -185,7 +218,7 @@ impl Stream {
     /// Opens the stream's next segment if it is there.
     fn open_next(&mut self, rules: &Rules, watermarks: &Watermarks) -> Result<bool, Trouble> {
         let Some((&number, &name)) = self.waiting.first_key_value() else { return Ok(false) };
-        let segment = match Segment::open(&rules.layout, name, rules.store) {
+        let segment = match Segment::open(&rules.layout, name, rules.store, rules.device) {
             Err(Trouble::Nothing) => {
                 self.waiting.remove(&number);
                 remove_empty(rules, name);
@@ -193,6 +226,9 @@ impl Stream {
             }
             opened => opened?,
         };
+        if segment.uid != self.uid {
+            return Err(Trouble::Corrupt(format!("it was given to uid {}", segment.uid)));
+        }
         self.check_identity(&segment, rules, watermarks)?;
         self.waiting.remove(&number);
         self.sealed = name.kind == SegmentKind::Sealed;
@@ -241,14 +277,15 @@ impl Stream {
     }
 
     /// Stops this stream only: what was read is applied, nothing behind it ever.
-    fn stop(&mut self, rules: &Rules, reason: &str, findings: &mut Findings) -> Result<(), Error> {
+    fn stop(&mut self, reason: &str, findings: &mut Findings) {
         self.stopped = true;
-        let current = self.current.take().map(|segment| segment.name);
+        let current = self.current.take().map(|segment| {
+            self.expected = Some((segment.name.number, segment.next_sequence()));
+            segment.name
+        });
         for name in current.into_iter().chain(std::mem::take(&mut self.waiting).into_values()) {
-            quarantine::set_aside(&rules.layout, name, reason)?;
-            findings.quarantined += 1;
+            findings.condemned.push(Condemned { name, reason: reason.to_owned() });
         }
-        Ok(())
     }
 }
 
@@ -263,8 +300,7 @@ fn remove_empty(rules: &Rules, name: SegmentName) {
 
 fn entries(
     submitted: Submitted,
-    stream: StreamId,
-    epoch: Epoch,
+    (stream, uid, epoch): (StreamId, u32, Epoch),
     rules: &Rules,
     watermarks: &Watermarks,
 ) -> impl Iterator<Item = Entry> {
@@ -290,7 +326,7 @@ fn entries(
             }
         }
         let bytes = share + command.read().sql_bytes();
-        Entry { stream, epoch, sequence, command, touches, is_done, wants_results, submitted_ns, bytes }
+        Entry { stream, uid, epoch, sequence, command, touches, is_done, wants_results, submitted_ns, bytes }
     })
 }
 
@@ -302,3 +338,7 @@ fn part_of(command: &PackedCommand, touches: Touches, databases: &[String]) -> P
     });
     PackedCommand::pack(&part)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop where it stands")]
+mod tests;

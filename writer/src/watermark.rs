@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use penholder_protocol::{Epoch, Sequence, StreamId};
+use penholder_protocol::{Sequence, StreamId};
 
 use crate::Error;
 use crate::batch::{Entry, Touches};
@@ -13,22 +13,36 @@ use crate::database::Database;
 pub(crate) struct Watermarks {
     /// One map per database, in commit order.
     known: Vec<HashMap<StreamId, Sequence>>,
+    /// The users whose streams they are.
+    owners: HashMap<StreamId, u32>,
 }
 
 impl Watermarks {
     /// Reads all rows of all databases.
     pub(crate) fn load(databases: &[Database<'_>]) -> Result<Self, Error> {
-        let load = |database: &Database<'_>| {
-            let read = || {
-                let sql = "SELECT stream, sequence FROM _penholder_stream";
+        let mut watermarks = Self::default();
+        for database in databases {
+            let mut read = || {
+                let sql = "SELECT stream, sequence, uid FROM _penholder_stream";
                 let mut statement = database.connection.prepare(sql)?;
-                let rows =
-                    statement.query_map([], |row| Ok((StreamId(row.get(0)?), Sequence(row.get(1)?))))?;
-                rows.collect::<rusqlite::Result<HashMap<_, _>>>()
+                let mut rows = statement.query([])?;
+                let mut known = HashMap::new();
+                while let Some(row) = rows.next()? {
+                    let stream = StreamId(row.get(0)?);
+                    known.insert(stream, Sequence(row.get(1)?));
+                    watermarks.owners.insert(stream, row.get(2)?);
+                }
+                watermarks.known.push(known);
+                rusqlite::Result::Ok(())
             };
-            read().map_err(Error::sqlite("read the watermarks of", &database.name))
-        };
-        Ok(Self { known: databases.iter().map(load).collect::<Result<_, _>>()? })
+            read().map_err(Error::sqlite("read the watermarks of", &database.name))?;
+        }
+        Ok(watermarks)
+    }
+
+    /// The user whose stream it is, if any database knows it.
+    pub(crate) fn owner(&self, stream: StreamId) -> Option<u32> {
+        self.owners.get(&stream).copied()
     }
 
     /// Whether any database knows the stream.
@@ -56,20 +70,21 @@ impl Watermarks {
         database: &Database<'_>,
         entries: &[Entry],
     ) -> Result<(), Error> {
-        let sql = "INSERT INTO _penholder_progress(owner, epoch, position) VALUES (?1, ?2, ?3) \
+        let sql = "INSERT INTO _penholder_progress(owner, epoch, position, uid) VALUES (?1, ?2, ?3, ?4) \
                    ON CONFLICT (owner) DO UPDATE SET position = excluded.position";
-        for (stream, (epoch, sequence)) in moved(index, entries) {
-            assert!(sequence > self.of(index, stream), "a watermark only grows");
-            database.run("move a watermark in", sql, (stream.0, epoch.0, sequence.0))?;
+        for Entry { stream, epoch, sequence, uid, .. } in moved(index, entries) {
+            assert!(*sequence > self.of(index, *stream), "a watermark only grows");
+            database.run("move a watermark in", sql, (stream.0, epoch.0, sequence.0, uid))?;
         }
         Ok(())
     }
 
     /// Takes over what a committed batch has moved.
     pub(crate) fn note(&mut self, index: usize, entries: &[Entry]) {
-        let moved = moved(index, entries);
-        if let Some(map) = self.known.get_mut(index) {
-            map.extend(moved.into_iter().map(|(stream, (_, sequence))| (stream, sequence)));
+        let Some(known) = self.known.get_mut(index) else { return };
+        for entry in moved(index, entries) {
+            known.insert(entry.stream, entry.sequence);
+            self.owners.insert(entry.stream, entry.uid);
         }
     }
 
@@ -78,10 +93,9 @@ impl Watermarks {
     }
 }
 
-/// The last sequence per stream that touches a database; entries of a stream come together and in order.
-fn moved(index: usize, entries: &[Entry]) -> HashMap<StreamId, (Epoch, Sequence)> {
+/// Per stream, its last entry that touches a database; entries of a stream come together and in order.
+fn moved(index: usize, entries: &[Entry]) -> impl Iterator<Item = &Entry> {
     let runs = entries.chunk_by(|one, other| one.stream == other.stream);
-    let touching = |entry: &&Entry| !entry.is_done && entry.touches.contains(index);
-    let last = runs.filter_map(|run| run.iter().rev().find(touching));
-    last.map(|entry| (entry.stream, (entry.epoch, entry.sequence))).collect()
+    let touching = move |entry: &&Entry| !entry.is_done && entry.touches.contains(index);
+    runs.filter_map(move |run| run.iter().rev().find(touching))
 }

@@ -54,6 +54,7 @@ struct Batch {
 #[serde(default, deny_unknown_fields)]
 struct Space {
     quota_stream_bytes: u64,
+    streams_user_max: usize,
     free_bytes_min: u64,
     ballast_bytes: u64,
 }
@@ -119,6 +120,7 @@ impl Default for Settings {
             },
             space: Space {
                 quota_stream_bytes: config.quota_stream_bytes,
+                streams_user_max: config.streams_user_max,
                 free_bytes_min: config.free_bytes_min,
                 ballast_bytes: config.ballast_bytes,
             },
@@ -146,6 +148,7 @@ impl Settings {
             turn_bytes: self.batch.turn_bytes,
             command_deadline: Duration::from_millis(self.batch.command_deadline_ms),
             quota_stream_bytes: self.space.quota_stream_bytes,
+            streams_user_max: self.space.streams_user_max,
             free_bytes_min: self.space.free_bytes_min,
             ballast_bytes: self.space.ballast_bytes,
             wal_bytes_soft: self.wal.bytes_soft,
