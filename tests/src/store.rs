@@ -1,15 +1,16 @@
 //! A store in a temporary directory, and the writer process on it.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use penholder_client::Client;
-use penholder_protocol::{Control, Layout, StreamId, WriterState};
-use rusqlite::{Connection, OpenFlags};
+use penholder_protocol::{Control, Layout, WriterState};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::process::{Process, wait_for};
 use crate::worker::{STOP_FILE, Work};
 use crate::{Mix, Verdict, verify};
 
@@ -33,13 +34,17 @@ pub fn roles_program() -> PathBuf {
         .expect("penholder-tests-roles lies beside the tests; build it with `cargo build -p penholder-tests`")
 }
 
-/// A store that goes away with this value, and so does its writer.
+/// A store that goes away with this value, and so does its writer; after a panic its files stay, to be looked at.
 #[derive(Debug)]
 pub struct Store {
     directory: TempDir,
+    /// The store itself.
+    root: PathBuf,
     schema: PathBuf,
     writer: Option<Child>,
     environment: Vec<(String, String)>,
+    /// Where its processes complain; the terminal if none.
+    complaints: Option<File>,
     next_client: u64,
 }
 
@@ -47,14 +52,54 @@ impl Store {
     /// A store with the ledger's schema and no writer yet; it is created by the first start.
     #[must_use]
     pub fn new() -> Self {
-        Self::with_schema(Path::new(env!("CARGO_MANIFEST_DIR")).join("schema"))
+        Self::within(&std::env::temp_dir())
     }
 
     /// A store with the migrations of `schema`.
     #[must_use]
     pub fn with_schema(schema: PathBuf) -> Self {
-        let directory = tempfile::Builder::new().prefix("penholder-test-").tempdir().unwrap();
-        Self { directory, schema, writer: None, environment: Vec::new(), next_client: 1 }
+        let mut store = Self::new();
+        store.schema = schema;
+        store
+    }
+
+    /// A store with the ledger's schema in a new directory of `parent`.
+    #[must_use]
+    pub fn within(parent: &Path) -> Self {
+        let directory = tempfile::Builder::new().prefix("penholder-test-").tempdir_in(parent).unwrap();
+        let root = directory.path().join("store");
+        let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema");
+        Self {
+            directory,
+            root,
+            schema,
+            writer: None,
+            environment: Vec::new(),
+            complaints: None,
+            next_client: 1,
+        }
+    }
+
+    /// Puts the store itself elsewhere, and leaves the clients' logs where no fault of its disk reaches them.
+    #[must_use]
+    pub fn placed_at(mut self, root: PathBuf) -> Self {
+        self.root = root;
+        self
+    }
+
+    /// Lets the processes of the store complain into a file beside it instead of on the terminal.
+    #[must_use]
+    pub fn quiet(mut self) -> Self {
+        self.complaints = Some(File::create(self.directory.path().join("stderr")).unwrap());
+        self
+    }
+
+    fn dressed(&self, mut command: Command) -> Command {
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        if let Some(file) = &self.complaints {
+            command.stderr(file.try_clone().unwrap());
+        }
+        command
     }
 
     /// Adds one more migration to a store that was not started yet.
@@ -88,7 +133,7 @@ impl Store {
     /// The store's directory.
     #[must_use]
     pub fn path(&self) -> PathBuf {
-        self.directory.path().join("store")
+        self.root.clone()
     }
 
     /// The paths inside the store.
@@ -109,7 +154,7 @@ impl Store {
         self.directory.path().to_owned()
     }
 
-    /// Sets a variable in the environment of writers that are started from now on.
+    /// Sets a variable in the environment of processes that are started from now on.
     pub fn set(&mut self, name: &str, value: &str) {
         self.environment.retain(|(known, _)| known != name);
         self.environment.push((name.into(), value.into()));
@@ -125,9 +170,8 @@ impl Store {
     pub fn writer_command(&self, once: bool) -> Command {
         let mut command = Command::new(roles_program());
         command.arg("serve").arg(self.path()).arg(&self.schema).args(once.then_some("--once"));
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::null());
-        command
+        self.dressed(command)
     }
 
     /// Starts a writer and waits until it is ready.
@@ -230,22 +274,6 @@ impl Store {
         Client::connect(self.path()).unwrap()
     }
 
-    /// Opens a database for a look, without a cut over both.
-    #[must_use]
-    pub fn database(&self, name: &str) -> Connection {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let database = Connection::open_with_flags(self.layout().database(name), flags).unwrap();
-        database.pragma_update(None, "query_only", true).unwrap();
-        database.busy_timeout(Duration::from_secs(5)).unwrap();
-        database
-    }
-
-    /// One integer from a database.
-    #[must_use]
-    pub fn number(&self, database: &str, sql: &str) -> i64 {
-        self.database(database).query_row(sql, [], |row| row.get(0)).unwrap()
-    }
-
     /// What a ledger client process is to do on this store; its number is new.
     #[must_use]
     pub fn work(&mut self, mix: Mix, commands: u64) -> Work {
@@ -258,11 +286,17 @@ impl Store {
     /// Starts a ledger client process.
     #[must_use]
     pub fn start_worker(&mut self, mix: Mix, commands: u64) -> Process {
+        Process::start(&mut self.worker_command(mix, commands))
+    }
+
+    /// The command line of a ledger client whose number is new.
+    #[must_use]
+    pub fn worker_command(&mut self, mix: Mix, commands: u64) -> Command {
         let work = self.work(mix, commands);
         let mut command = Command::new(roles_program());
         command.arg("client").arg(&work.store).arg(&work.logs);
         command.args([work.client.to_string(), work.mix.to_string(), work.commands.to_string()]);
-        Process(command.spawn().unwrap())
+        self.dressed(command)
     }
 
     /// Starts a process that looks at one cut after the other.
@@ -271,7 +305,7 @@ impl Store {
         std::fs::create_dir_all(self.logs()).unwrap();
         let mut command = Command::new(roles_program());
         command.arg("reader").arg(self.path()).arg(self.logs());
-        Process(command.spawn().unwrap())
+        Process::start(&mut self.dressed(command))
     }
 
     /// Tells all client and reader processes to come to their end.
@@ -283,45 +317,6 @@ impl Store {
     /// Lets new workers start again after [`tell_workers_to_stop`](Self::tell_workers_to_stop).
     pub fn let_workers_start(&self) {
         std::fs::remove_file(self.logs().join(STOP_FILE)).unwrap();
-    }
-
-    /// Segments in the spool, by name.
-    #[must_use]
-    pub fn segments(&self) -> Vec<String> {
-        let names = std::fs::read_dir(self.layout().spool()).unwrap();
-        let mut names: Vec<String> =
-            names.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
-        names.retain(|name| name != "tmp");
-        names.sort();
-        names
-    }
-
-    /// Files in quarantine, reasons left out.
-    #[must_use]
-    pub fn quarantined(&self) -> Vec<String> {
-        let Ok(entries) = std::fs::read_dir(self.layout().quarantine()) else { return Vec::new() };
-        let mut names: Vec<String> =
-            entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
-        names.retain(|name| !name.ends_with(".reason"));
-        names.sort();
-        names
-    }
-
-    /// The watermark of a stream in a database; 0 if it is not known there.
-    #[must_use]
-    pub fn watermark(&self, database: &str, stream: StreamId) -> i64 {
-        let found = self.database(database).query_row(
-            "SELECT max(sequence) FROM _penholder_stream WHERE stream = ?1",
-            [stream.0.as_slice()],
-            |row| row.get::<_, Option<i64>>(0),
-        );
-        found.unwrap().unwrap_or(0)
-    }
-
-    /// Open descriptors of the running writer.
-    #[must_use]
-    pub fn descriptors(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.writer_pid())).unwrap().count()
     }
 
     /// Ends the writer if one runs, applies what is left, and verifies the ledger.
@@ -349,50 +344,9 @@ impl Drop for Store {
             writer.kill().ok();
             writer.wait().ok();
         }
-    }
-}
-
-/// A client or reader process; killed when dropped.
-#[derive(Debug)]
-pub struct Process(Child);
-
-impl Process {
-    /// Kills it: `kill -9`.
-    pub fn kill(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-
-    /// Sends it a signal.
-    pub fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.0), signal).unwrap();
-    }
-
-    /// Waits until it has ended by itself, and stops the test if it failed or never does.
-    pub fn finish(mut self) {
-        let status = wait_for(&mut self.0, Duration::from_mins(2)).expect("a client or reader does not end");
-        assert!(status.success(), "a client or reader failed: {status}");
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // Already gone is as good.
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
-/// Waits for the end of a process; kills it and gives `None` if it takes too long.
-pub fn wait_for(process: &mut Child, patience: Duration) -> Option<ExitStatus> {
-    let begun = Instant::now();
-    while begun.elapsed() < patience {
-        if let Some(status) = process.try_wait().unwrap() {
-            return Some(status);
+        if std::thread::panicking() {
+            self.directory.disable_cleanup(true);
+            eprintln!("the store is kept in {}", self.directory.path().display());
         }
-        std::thread::sleep(Duration::from_millis(5));
     }
-    process.kill().unwrap();
-    process.wait().unwrap();
-    None
 }

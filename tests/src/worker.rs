@@ -49,11 +49,16 @@ pub fn run(work: &Work) {
         log,
     };
     while worker.next <= work.commands && !work.logs.join(STOP_FILE).exists() {
-        worker.step(work.commands);
+        if worker.step(work.commands).is_err() {
+            return;
+        }
     }
     worker.settle(0);
     worker.log.done();
 }
+
+/// A sync failed, so that nobody knows what survives: the client has nothing more to say, and ends.
+struct Unknown;
 
 struct Worker {
     plan: Plan,
@@ -70,50 +75,73 @@ struct Worker {
 }
 
 impl Worker {
-    fn step(&mut self, commands: u64) {
+    fn step(&mut self, commands: u64) -> Result<(), Unknown> {
         match self.random.below(10) {
-            0..4 => self.submit(1, Durability::Queued),
-            4 => self.submit(1, Durability::Durable),
+            0..4 => self.submit(1, Durability::Queued)?,
+            4 => self.submit(1, Durability::Durable)?,
             5 | 6 => {
                 let count = (2 + self.random.below(40)).min((commands - self.next).saturating_add(1));
-                self.submit(count, Durability::Queued);
+                self.submit(count, Durability::Queued)?;
             }
             7 => self.execute(),
             8 => self.settle(self.waiting.len() / 2),
             _ => {
-                self.submit(1, Durability::Queued);
+                self.submit(1, Durability::Queued)?;
                 self.settle(0);
             }
         }
         if self.waiting.len() > WINDOW {
             self.settle(WINDOW / 2);
         }
+        Ok(())
     }
 
-    fn submit(&mut self, count: u64, durability: Durability) {
-        let sequences = self.next..=self.next + count - 1;
-        let commands: Vec<Command> = sequences.clone().map(|sequence| self.plan.command(sequence)).collect();
-        self.log.submitting(&sequences);
-        let begun = Instant::now();
-        let tickets: Vec<Ticket> = loop {
+    /// Submits the next commands; does of its own what an error tells it to.
+    fn submit(&mut self, count: u64, durability: Durability) -> Result<(), Unknown> {
+        let (last, begun) = (self.next + count - 1, Instant::now());
+        while self.next <= last {
+            let sequences = self.next..=last;
+            let commands: Vec<Command> = sequences.clone().map(|number| self.plan.command(number)).collect();
+            self.log.submitting(&sequences);
             let result = match commands.as_slice() {
                 [command] => self.client.submit(command.clone(), durability).map(|ticket| vec![ticket]),
                 many => self.client.submit_batch(many, durability).map(|tickets| tickets.iter().collect()),
             };
+            if !matches!(result, Err(ClientError::Unknown { .. })) {
+                self.note_stream();
+            }
             match result {
-                Ok(tickets) => break tickets,
-                // Nothing was written: the next try is not a second submit.
-                Err(ClientError::Full { .. }) if begun.elapsed() < self.patience => {
-                    std::thread::sleep(Duration::from_millis(5));
+                Ok(tickets) => {
+                    assert_eq!(tickets.len(), commands.len(), "one ticket per command");
+                    match durability {
+                        Durability::Queued => self.log.promised(&sequences),
+                        Durability::Durable => self.log.durable(&sequences),
+                    }
+                    self.waiting.extend(sequences.zip(tickets));
+                    self.next = last + 1;
                 }
+                // The disk was full in the middle: what is queued is promised, the rest is to be submitted again.
+                Err(ClientError::Append { queued, .. }) => {
+                    if queued > 0 {
+                        self.log.promised(&(self.next..=self.next + queued - 1));
+                    }
+                    self.next += queued;
+                    self.wait_for_room(begun);
+                }
+                // Nothing was written: the next try is not a second submit.
+                Err(ClientError::Full { .. } | ClientError::NoSpace { .. } | ClientError::Io { .. }) => {
+                    self.wait_for_room(begun);
+                }
+                Err(ClientError::Unknown { .. }) => return Err(Unknown),
                 Err(error) => panic!("client {:?}: submit: {error}", self.plan),
             }
-        };
-        self.note_stream();
-        self.log.promised(&sequences);
-        assert_eq!(tickets.len() as u64, count, "one ticket per command");
-        self.waiting.extend(sequences.zip(tickets));
-        self.next += count;
+        }
+        Ok(())
+    }
+
+    fn wait_for_room(&self, since: Instant) {
+        assert!(since.elapsed() < self.patience, "client {:?}: there is no room for too long", self.plan);
+        std::thread::sleep(Duration::from_millis(5));
     }
 
     /// One command, applied; everything before it must then have its outcome too.
@@ -121,13 +149,22 @@ impl Worker {
         let sequence = self.next;
         self.log.submitting(&(sequence..=sequence));
         match self.client.execute(self.plan.command(sequence)) {
-            Ok(outcome) => self.log.outcome(sequence, &outcome),
+            Ok(outcome) => {
+                self.log.outcome(sequence, &outcome);
+                self.log.promised(&(sequence..=sequence));
+            }
             // It stays queued, so its number is taken; what became of it shows in the databases.
-            Err(ClientError::Timeout { .. }) => {}
+            Err(ClientError::Timeout { .. }) => self.log.promised(&(sequence..=sequence)),
+            // Not queued: there was no room.
+            Err(
+                ClientError::Append { queued: 0, .. }
+                | ClientError::Full { .. }
+                | ClientError::NoSpace { .. }
+                | ClientError::Io { operation: "create", .. },
+            ) => return self.note_stream(),
             Err(error) => panic!("client {:?}: execute: {error}", self.plan),
         }
         self.note_stream();
-        self.log.promised(&(sequence..=sequence));
         self.next += 1;
     }
 

@@ -1,6 +1,7 @@
 //! The processes of a test: a writer, a client of the ledger, a reader. The tests start and kill them.
 #![allow(clippy::unwrap_used, reason = "a test process stops at the first thing that goes wrong")]
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -26,7 +27,8 @@ fn main() -> ExitCode {
         Role::Serve(role) => match serve(&role) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("writer: {error}");
+                // Standard error may be what is broken.
+                writeln!(std::io::stderr(), "writer: {error}").ok();
                 ExitCode::from(if matches!(error, penholder::Error::Locked { .. }) { 4 } else { 1 })
             }
         },

@@ -1,0 +1,142 @@
+//! Disks that are full, or only say that they are not: the writer stalls, and goes on alone when there is space.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use penholder_protocol::WriterState;
+use penholder_tests::Store;
+use penholder_tests::promises::note_power_loss;
+
+use crate::arena::Arena;
+use crate::crew::Crew;
+use crate::mount::{Disk, Memory};
+use crate::scenario::Skip;
+
+/// Size of the small file systems, in MiB.
+const SMALL_MEBIBYTES: u64 = 96;
+
+/// Free bytes below which a store has grown too large for its disk, and another one begins.
+const FREE_BYTES_MIN: u64 = 48 << 20;
+
+/// Clients may fill the disk: that is what is tried.
+const SETTINGS: &str = "[space]\nfree_bytes_min = 0\nballast_bytes = 1048576\n";
+
+pub(crate) fn small_disk(arena: &mut Arena) -> Result<(), Skip> {
+    let mut going = arena.next_round();
+    let mut ext4 = true;
+    while going {
+        if ext4 {
+            let disk = Disk::ext4(&arena.directory, "small", SMALL_MEBIBYTES)?;
+            going = fill_again_and_again(arena, disk.path());
+        } else {
+            let memory = Memory::of(&arena.directory, "memory", SMALL_MEBIBYTES)?;
+            going = fill_again_and_again(arena, memory.path());
+        }
+        ext4 = !ext4;
+    }
+    Ok(())
+}
+
+/// Plays on one file system until its store has grown too large; false if the scenario has had enough.
+fn fill_again_and_again(arena: &mut Arena, disk: &Path) -> bool {
+    let mut store = arena.store().placed_at(disk.join("store"));
+    store.settings(SETTINGS);
+    store.start();
+    let crew = Crew::start(&mut store);
+    let mut going = true;
+    while going && free_bytes(disk) > FREE_BYTES_MIN {
+        arena.nap(Duration::from_millis(100));
+        fill_and_free(arena, &mut store, disk);
+        going = arena.next_round();
+    }
+    crew.finish(&store);
+    arena.verify(&mut store);
+    going
+}
+
+/// Takes all space away for a while. The writer must still run, or run again, without anybody's help.
+pub(crate) fn fill_and_free(arena: &mut Arena, store: &mut Store, disk: &Path) {
+    let filler = disk.join("filler");
+    fill(&filler);
+    arena.count("disks filled");
+    let until = Instant::now() + Duration::from_millis(100 + arena.random.below(500));
+    let mut stalled = false;
+    while Instant::now() < until {
+        stalled |= store.control().is_some_and(|control| control.state == WriterState::Stalled);
+        if arena.chance(200) {
+            store.kill();
+            arena.count("writers killed on a full disk");
+            // It may need space to start.
+            if store.try_start().is_err() {
+                std::fs::remove_file(&filler).unwrap();
+                store.start();
+                return;
+            }
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::fs::remove_file(&filler).unwrap();
+    if stalled {
+        arena.count("writers stalled");
+        let running = |store: &Store| store.control().is_some_and(|c| c.state == WriterState::Running);
+        store.wait_until("the writer to go on with space", running);
+    }
+    assert!(!store.writer_is_dead(), "the writer gave up on a full disk");
+}
+
+fn fill(path: &Path) {
+    let mut file = File::create(path).unwrap();
+    for size in [1 << 20, 64 << 10, 4 << 10, 512] {
+        let zeros = vec![0; size];
+        while file.write_all(&zeros).is_ok() {}
+    }
+}
+
+pub(crate) fn free_bytes(path: &Path) -> u64 {
+    let space = rustix::fs::statvfs(path).unwrap();
+    space.f_bavail * space.f_frsize
+}
+
+/// What the thin device really has, in MiB; it says that it has eight times as much.
+const THIN_MEBIBYTES: u64 = 16;
+
+pub(crate) fn thin_device(arena: &mut Arena) -> Result<(), Skip> {
+    while arena.next_round() {
+        let memory = Memory::of(&arena.directory, "thin", THIN_MEBIBYTES)?;
+        let disk = Disk::ext4(memory.path(), "disk", 8 * THIN_MEBIBYTES)?;
+        let mut store = arena.store().placed_at(disk.path().join("store"));
+        store.settings("[space]\nfree_bytes_min = 0\nballast_bytes = 0\n");
+        store.start();
+        let crew = Crew::start(&mut store);
+        let begun = Instant::now();
+        while !has_failed(&store) && begun.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(has_failed(&store), "the device never failed");
+        arena.count("devices that failed");
+        arena.nap(Duration::from_millis(500));
+        crew.kill_all();
+        store.kill();
+        // The system has dropped pages that it could not write: the same as a power cut for what was not synced.
+        note_power_loss(&store.logs(), &lengths_now(&store.logs()));
+        disk.unmount()?;
+        memory.resize(16 * THIN_MEBIBYTES);
+        disk.mend();
+        disk.mount()?;
+        arena.verify(&mut store);
+    }
+    Ok(())
+}
+
+fn has_failed(store: &Store) -> bool {
+    store.writer_is_dead() || store.control().is_none_or(|control| control.state == WriterState::Stalled)
+}
+
+/// Of every log its whole length: all that was promised was heard.
+fn lengths_now(logs: &Path) -> BTreeMap<PathBuf, u64> {
+    let entries = std::fs::read_dir(logs).unwrap().map(Result::unwrap);
+    entries.map(|entry| (entry.path(), entry.metadata().unwrap().len())).collect()
+}
