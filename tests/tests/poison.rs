@@ -33,6 +33,16 @@ CREATE TRIGGER trap_abort AFTER INSERT ON trapped WHEN new.a = 3 BEGIN SELECT RA
 CREATE TRIGGER trap_nested AFTER INSERT ON trapped WHEN new.a = 4 BEGIN INSERT OR ROLLBACK INTO taken VALUES (1, 4); END;
 ";
 
+/// Writes, and then takes more memory than there is: SQLite ends the whole transaction.
+const HEAP_HOG: &str = "
+INSERT INTO taken WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+SELECT 5, length(b) FROM (SELECT i, zeroblob(8000000 + i) AS b FROM n ORDER BY b LIMIT 1000)";
+
+/// One step of SQLite's machine that would take an hour: no deadline ends it.
+const TIME_HOG: &str = "
+INSERT INTO taken SELECT 5, trim(b, a || 'b') FROM (
+    SELECT replace(hex(zeroblob(4000000)), '00', 'aa') AS a, replace(hex(zeroblob(4000000)), '00', 'bb') AS b)";
+
 /// Tables that an offender may have written to before it failed, with what must be in them.
 const UNTOUCHED: [(&str, i64); 7] = [
     ("taken", 1),
@@ -57,7 +67,7 @@ enum Shape {
 
 fn store() -> Store {
     let mut store = Store::new();
-    store.settings("[batch]\ncommand_deadline_ms = 250\n");
+    store.settings("[batch]\ncommand_deadline_ms = 250\n[sqlite]\nheap_bytes_max = 134217728\n");
     store.add_migration("activity", TRAPS);
     store.start();
     store
@@ -285,6 +295,10 @@ fn a_statement_that_costs_too_much_rejects_one_command() {
         (on_activity(silent), limit),
         (on_activity("INSERT INTO taken VALUES (5, length(zeroblob(2000000000)))"), limit),
         (on_activity("INSERT INTO taken VALUES (5, printf('%.*c', 1900000000, 'x'))"), limit),
+        (on_activity("INSERT INTO taken VALUES (5, length(hex(zeroblob(200000000))))"), limit),
+        (on_activity("INSERT INTO taken VALUES (5, length(printf('%900000000s')))"), limit),
+        (on_activity(HEAP_HOG), limit),
+        (on_activity(TIME_HOG), limit),
     ]);
 }
 

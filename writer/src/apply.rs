@@ -5,7 +5,7 @@ use std::time::Duration;
 use penholder_protocol::{
     Applied, Code, CommandRef, Outcome, Rejection, StatementRef, StatementResult, Tick, limits,
 };
-use rusqlite::ErrorCode;
+use rusqlite::{Connection, ErrorCode};
 
 use crate::batch::Entry;
 use crate::database::{Bound, Database, VALUE_BYTES_MAX, value_of};
@@ -14,6 +14,9 @@ use crate::{Error, fence, keys};
 
 /// Largest command with its SQL written out, in bytes: it must fit into a row as redo or as rejected.
 pub(crate) const COMMAND_BYTES_MAX: usize = 8 << 20;
+
+/// Bytes of values that a prepared statement may keep until it runs again; there are many prepared statements.
+const BOUND_BYTES_KEPT: usize = 4 << 10;
 
 const _: () = assert!(COMMAND_BYTES_MAX * 2 <= VALUE_BYTES_MAX);
 
@@ -187,9 +190,25 @@ fn run_one(
     if wanted != statement.params.len() {
         return Err(rusqlite::Error::InvalidParameterCount(statement.params.len(), wanted));
     }
+    let mut bound_bytes = 0;
     for (place, value) in (1..).zip(statement.params.clone()) {
-        prepared.raw_bind_parameter(place, Bound(value))?;
+        let value = Bound(value);
+        bound_bytes += value.bytes_count();
+        prepared.raw_bind_parameter(place, value)?;
     }
+    let ran = step(connection, prepared, budget);
+    if bound_bytes > BOUND_BYTES_KEPT {
+        prepared.clear_bindings();
+    }
+    ran
+}
+
+/// Runs a statement to its end.
+fn step(
+    connection: &Connection,
+    prepared: &mut rusqlite::Statement<'_>,
+    budget: &mut usize,
+) -> rusqlite::Result<StatementResult> {
     let mut result = StatementResult::default();
     let columns = prepared.column_count();
     if columns == 0 {
@@ -240,6 +259,9 @@ fn classify(error: rusqlite::Error, database: &Database<'_>, statement: u32) -> 
     // What is said of the text itself goes before what a part of it may not do.
     let denied = database.guard.take_denied().filter(|_| failure.is_some());
     let (code, message) = match failure.map(|failure| failure.code) {
+        Some(ErrorCode::OutOfMemory) if fence::is_heap_exhausted() => {
+            (Code::Limit, "the command needs more memory than `sqlite.heap_bytes_max` allows".into())
+        }
         Some(
             ErrorCode::DiskFull
             | ErrorCode::SystemIoFailure

@@ -13,7 +13,7 @@ use crate::clock::{Clock, Counts};
 use crate::database::Database;
 use crate::suspect::Suspicion;
 use crate::watermark::Watermarks;
-use crate::{Config, Error, crash, redo, rejected};
+use crate::{Config, Error, crash, fence, redo, rejected};
 
 /// What became of a batch. Nothing of it may be told before this value exists.
 #[derive(Debug)]
@@ -127,6 +127,7 @@ impl Committer<'_, '_> {
         condemned: &HashMap<usize, Rejection>,
         tick: Tick,
     ) -> Result<Attempt, Error> {
+        fence::watch_heap();
         let started = Instant::now();
         let mut outcomes = Vec::with_capacity(entries.len());
         for (index, entry) in entries.iter().enumerate() {

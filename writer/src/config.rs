@@ -14,6 +14,9 @@ mod settings;
 /// overran the bound.
 const BATCH_BYTES_LIMIT: usize = 8 << 20;
 
+/// What SQLite needs beside its page caches, in bytes: some copies of the largest value, and prepared statements.
+const HEAP_BYTES_BESIDE_CACHES: u64 = 80 << 20;
+
 /// Longest time that any setting may be, so that sums of them never overflow.
 const TIME_MAX: Duration = Duration::from_hours(24);
 
@@ -69,6 +72,8 @@ pub struct Config {
     pub spin: Duration,
     /// Bytes of SQLite's page cache, per database.
     pub cache_bytes: u64,
+    /// Bytes that SQLite may take in all: bounds what a command can cost. Counts for the whole process.
+    pub heap_bytes_max: u64,
 }
 
 impl Config {
@@ -99,6 +104,7 @@ impl Config {
             gather: Duration::from_micros(60),
             spin: Duration::from_micros(50),
             cache_bytes: 8 << 20,
+            heap_bytes_max: 256 << 20,
         }
     }
 
@@ -157,6 +163,8 @@ impl Config {
 
     fn check_sizes(&self) -> Result<(), Error> {
         let quota_min = FRAME_BYTES_SOFT as u64;
+        let caches = self.cache_bytes.saturating_mul(self.databases.len() as u64);
+        let heap_min = caches.saturating_add(HEAP_BYTES_BESIDE_CACHES);
         let bounds = [
             ("batch.turn_bytes", self.turn_bytes as u64, 1, self.batch_bytes_max as u64, "batch.bytes_max"),
             (
@@ -175,6 +183,7 @@ impl Config {
             ("wal.bytes_hard", self.wal_bytes_hard, 1, 1 << 40, "a tebibyte"),
             ("keys.count_max", self.keys_count_max, 1, 1 << 40, "a tebi"),
             ("sqlite.cache_bytes", self.cache_bytes, 1 << 16, 1 << 40, "a tebibyte"),
+            ("sqlite.heap_bytes_max", self.heap_bytes_max, heap_min, 1 << 50, "a pebibyte"),
         ];
         for (key, value, min, max, name) in bounds {
             if value < min {
@@ -255,5 +264,7 @@ mod tests {
         assert!(text.contains("batch.turn_bytes") && text.contains("batch.bytes_max"), "{text}");
         assert!(refusal(|config| config.batch_bytes_max = BATCH_BYTES_LIMIT + 1).contains("redo row"));
         assert!(refusal(|config| config.quota_stream_bytes = 1).contains("at least 262144"));
+        let text = refusal(|config| config.cache_bytes = config.heap_bytes_max);
+        assert!(text.contains("sqlite.heap_bytes_max") && text.contains("at least"), "{text}");
     }
 }

@@ -13,13 +13,22 @@ use rusqlite::{Batch, Connection, FileControl, Statement, ToSql};
 
 use crate::guard::{Guard, Mode};
 use crate::keeper::Keeper;
-use crate::{Config, Error};
+use crate::{Config, Error, costly};
 
 /// SQLite before 3.51.3 can lose commits when a checkpoint races with a reset of the WAL.
 pub(crate) const SQLITE_VERSION_MIN: i32 = 3_051_003;
 
 /// Longest value or row, in bytes: the redo row of a batch is the largest that is ever written.
 pub(crate) const VALUE_BYTES_MAX: usize = 16 << 20;
+
+/// Longest pattern of LIKE and GLOB, in bytes: compared with the longest value it takes seconds.
+const LIKE_PATTERN_BYTES_MAX: usize = 128;
+
+/// Most arguments of a function: some go through a whole value for each.
+const FUNCTION_ARGUMENTS_MAX: usize = 127;
+
+/// Bytes of SQL of all prepared statements of a database: a statement takes many times the memory of its text.
+const STATEMENTS_BYTES_MAX: usize = 1 << 20;
 
 /// Prepared statements kept per database before the cache starts over.
 const STATEMENTS_COUNT_MAX: usize = 1024;
@@ -43,6 +52,8 @@ pub(crate) struct Database<'c> {
     pub(crate) guard: Arc<Guard>,
     keeper: &'c Keeper,
     prepared: Vec<Prepared<'c>>,
+    /// Bytes of their texts.
+    prepared_bytes: usize,
     places: HashMap<(Mode, Arc<Text>), usize>,
     /// The text prepared last and its place: streams repeat a text, and comparing pointers is cheapest.
     recent: Option<(Mode, Arc<Text>, usize)>,
@@ -92,11 +103,16 @@ fn settle(connection: &Connection, config: &Config) -> rusqlite::Result<()> {
         (Limit::SQLITE_LIMIT_VARIABLE_NUMBER, limits::STATEMENT_PARAMS_MAX),
         (Limit::SQLITE_LIMIT_ATTACHED, 0),
         (Limit::SQLITE_LIMIT_TRIGGER_DEPTH, 100),
+        // What follows bounds single steps of SQLite's machine, which no deadline ends. There is no bound on the steps
+        // of a program: SQLite reports one that is too long as if the machine were out of memory.
+        (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, LIKE_PATTERN_BYTES_MAX),
+        (Limit::SQLITE_LIMIT_FUNCTION_ARG, FUNCTION_ARGUMENTS_MAX),
+        (Limit::SQLITE_LIMIT_WORKER_THREADS, 0),
     ];
     for (limit, bound) in bounds {
         connection.set_limit(limit, i32::try_from(bound).unwrap_or(i32::MAX))?;
     }
-    Ok(())
+    costly::bound(connection)
 }
 
 impl<'c> Database<'c> {
@@ -107,6 +123,7 @@ impl<'c> Database<'c> {
             guard,
             keeper,
             prepared: Vec::new(),
+            prepared_bytes: 0,
             places: HashMap::new(),
             recent: None,
         }
@@ -166,10 +183,12 @@ impl<'c> Database<'c> {
             let statement = prepare_one(self.connection, &text.sql)?;
             let may_stop_half_way =
                 says_fail(&text.sql) || schema_says_fail(self.connection, &self.guard, mode)?;
-            if self.prepared.len() >= STATEMENTS_COUNT_MAX {
+            if self.prepared.len() >= STATEMENTS_COUNT_MAX || self.prepared_bytes > STATEMENTS_BYTES_MAX {
                 self.prepared.clear();
+                self.prepared_bytes = 0;
                 self.places.clear();
             }
+            self.prepared_bytes += text.sql.len();
             self.prepared.push(Prepared { statement, may_stop_half_way });
             self.places.insert(key, self.prepared.len() - 1);
             self.prepared.len() - 1
@@ -213,6 +232,17 @@ fn schema_says_fail(connection: &Connection, guard: &Guard, mode: Mode) -> rusql
 
 /// Binds a value without copying it first.
 pub(crate) struct Bound<'v>(pub(crate) penholder_protocol::ValueRef<'v>);
+
+impl Bound<'_> {
+    /// Bytes that SQLite copies beside the value itself.
+    pub(crate) fn bytes_count(&self) -> usize {
+        use penholder_protocol::ValueRef as Packed;
+        match self.0 {
+            Packed::Null | Packed::Integer(_) | Packed::Real(_) => 0,
+            Packed::Text(bytes) | Packed::Blob(bytes) => bytes.len(),
+        }
+    }
+}
 
 impl ToSql for Bound<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {

@@ -14,6 +14,7 @@ mod fence;
 mod pin;
 mod keeper;
 mod guard;
+mod costly;
 mod database;
 mod migrate;
 mod clock;

@@ -11,7 +11,7 @@ use crate::control::ControlFile;
 use crate::database::Database;
 use crate::migrate::{self, Schema};
 use crate::segment::Segment;
-use crate::{Config, Error, crash, redo};
+use crate::{Config, Error, crash, fence, redo};
 
 /// Version of the tables below, in `_penholder_meta`.
 const FORMAT: i64 = 1;
@@ -69,7 +69,10 @@ pub(crate) fn recover(
     refuse_older(databases, &control.content, config)?;
     redo::complete(databases, config)?;
     let mut clock = Clock::load(databases)?;
+    // An index over a large table is sorted in memory: what the operator asks for may take what it needs.
+    fence::limit_heap(0);
     migrate_all(databases, config, clock.next())?;
+    fence::limit_heap(config.heap_bytes_max);
     let old_floor = floor(databases)?;
     // Clients that took the old epoch either are seen by the scan below, or see the raised floor and start over.
     let content = &mut control.content;

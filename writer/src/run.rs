@@ -23,7 +23,7 @@ use crate::recover::recover;
 use crate::stream::Rules;
 use crate::suspect::Suspicion;
 use crate::watermark::Watermarks;
-use crate::{Config, Error, access, crash, filesystem};
+use crate::{Config, Error, access, crash, fence, filesystem};
 
 /// Sessions in a row that may fail without a commit between them before the writer gives up.
 const FAILURES_COUNT_MAX: u32 = 5;
@@ -135,6 +135,7 @@ fn session(
     commits: &mut u64,
 ) -> Result<(), Error> {
     let (config, layout) = (kept.config, kept.layout);
+    fence::limit_heap(config.heap_bytes_max);
     let open = |keeper: &Keeper| database::open(layout, keeper, config);
     let connections = kept.keepers.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let kept_ones = kept.keepers.iter().zip(&connections);

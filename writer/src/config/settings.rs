@@ -82,6 +82,7 @@ struct Reclaim {
 #[serde(default, deny_unknown_fields)]
 struct Sqlite {
     cache_bytes: u64,
+    heap_bytes_max: u64,
 }
 
 /// The defaults of every table are those of [`Config::new`].
@@ -127,7 +128,7 @@ impl Default for Settings {
             wal: Wal { bytes_soft: config.wal_bytes_soft, bytes_hard: config.wal_bytes_hard },
             keys: Keys { count_max: config.keys_count_max },
             reclaim: Reclaim { interval_ms: milliseconds(config.reclaim_interval) },
-            sqlite: Sqlite { cache_bytes: config.cache_bytes },
+            sqlite: Sqlite { cache_bytes: config.cache_bytes, heap_bytes_max: config.heap_bytes_max },
         }
     }
 }
@@ -156,6 +157,7 @@ impl Settings {
             keys_count_max: self.keys.count_max,
             reclaim_interval: Duration::from_millis(self.reclaim.interval_ms),
             cache_bytes: self.sqlite.cache_bytes,
+            heap_bytes_max: self.sqlite.heap_bytes_max,
             ..Config::new(store)
         }
     }
