@@ -94,6 +94,13 @@ impl Store {
         self
     }
 
+    /// What the processes of a [`quiet`](Self::quiet) store complained about.
+    #[must_use]
+    pub fn complaints(&self) -> String {
+        let bytes = std::fs::read(self.directory.path().join("stderr")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
     fn dressed(&self, mut command: Command) -> Command {
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(file) = &self.complaints {

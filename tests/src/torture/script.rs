@@ -1,11 +1,13 @@
 //! What a process does while a fault is put at each of its system calls: the same every time, and short.
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use penholder_tests::promises::Log;
-use penholder_tests::{Mix, Plan, SealedSegment, Store, wait_for};
+use penholder_tests::{Mix, Plan, SealedSegment, Store};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
 use crate::arena::Arena;
 use crate::machine;
@@ -118,9 +120,20 @@ impl Script {
 
 /// Runs a process under a fault, and says how it ended.
 pub(crate) fn endure(mut command: Command, for_ever: bool) -> Ending {
-    let mut process = command.spawn().unwrap();
-    match wait_for(&mut process, if for_ever { PATIENCE_FOR_EVER } else { PATIENCE }) {
-        None => Ending::Endless,
-        Some(status) => status.code().map_or(Ending::Signal, Ending::Exit),
+    // A group of its own: what runs under strace survives it.
+    let mut process = command.process_group(0).spawn().unwrap();
+    let group = Pid::from_child(&process);
+    let until = Instant::now() + if for_ever { PATIENCE_FOR_EVER } else { PATIENCE };
+    while Instant::now() < until {
+        if let Some(status) = process.try_wait().unwrap() {
+            return status.code().map_or(Ending::Signal, Ending::Exit);
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
+    kill_process_group(group, Signal::KILL).unwrap();
+    process.wait().unwrap();
+    while test_kill_process_group(group).is_ok() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ending::Endless
 }
