@@ -10,6 +10,7 @@ use penholder_protocol::{Applied, Outcome, Rejection, Tick, encode_commands};
 use crate::apply::{self, Verdict};
 use crate::batch::{Entry, Touches, touches_of};
 use crate::clock::{Clock, Counts};
+use crate::control::ControlFile;
 use crate::database::Database;
 use crate::suspect::Suspicion;
 use crate::watermark::Watermarks;
@@ -40,6 +41,7 @@ pub(crate) struct Committer<'a, 'c> {
     /// Databases whose transaction was begun ahead and holds nothing yet.
     pub(crate) begun: &'a mut Touches,
     pub(crate) suspicion: &'a Suspicion,
+    pub(crate) control: &'a mut ControlFile,
     pub(crate) config: &'a Config,
 }
 
@@ -78,6 +80,7 @@ impl Committer<'_, '_> {
                 }
                 Attempt::Complete(outcomes) => {
                     self.seal(&entries, &outcomes, touches, tick)?;
+                    self.suspicion.acquit(self.control)?;
                     self.commit_all(touches)?;
                     self.note(&entries, touches, tick);
                     return Ok(Committed { tick, entries, outcomes, rest, foreign_writes });

@@ -291,6 +291,7 @@ impl<'a, 'c> Writer<'a, 'c> {
             data_versions: &mut self.data_versions,
             begun: &mut self.begun,
             suspicion: self.kept.suspicion,
+            control: self.kept.control,
             config: self.kept.config,
         }
     }

@@ -72,6 +72,16 @@ impl Suspicion {
         Ok(rest)
     }
 
+    /// The command at hand was run and is about to be committed: if the writer dies now, it is not of the command.
+    ///
+    /// A commit waits for the disk, so that is where a writer that is killed for other reasons mostly is.
+    pub(crate) fn acquit(&self, control: &mut ControlFile) -> Result<(), Error> {
+        if !self.cautious || control.content.suspect.take().is_none() {
+            return Ok(());
+        }
+        control.write(false)
+    }
+
     /// Why a command is not run at all.
     pub(crate) fn verdict(&self, entry: &Entry) -> Option<Rejection> {
         let message = "the writer died of this command several times; it was set aside without being run";
