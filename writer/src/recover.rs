@@ -10,7 +10,7 @@ use crate::clock::{Clock, Counts};
 use crate::control::ControlFile;
 use crate::database::Database;
 use crate::migrate::{self, Schema};
-use crate::segment::Segment;
+use crate::segment::{Segment, Trouble};
 use crate::{Config, Error, crash, fence, redo};
 
 /// Version of the tables below, in `_penholder_meta`.
@@ -225,12 +225,18 @@ fn scan(layout: &Layout, store: StoreId) -> Result<HashMap<StreamId, InSpool>, E
     let mut found: HashMap<StreamId, InSpool> = HashMap::new();
     for item in std::fs::read_dir(&spool).map_err(failed())? {
         let file_name = item.map_err(failed())?.file_name();
-        if let Some(name) = file_name.to_str().and_then(SegmentName::parse)
-            && found.get(&name.stream).is_none_or(|known| name.number < known.number)
-            && let Ok(segment) = Segment::open(layout, name, store, device)
-        {
-            let (number, epoch, uid) = (name.number, segment.header.epoch, segment.uid);
-            found.insert(name.stream, InSpool { number, epoch, uid });
+        let Some(name) = file_name.to_str().and_then(SegmentName::parse) else { continue };
+        if found.get(&name.stream).is_some_and(|known| known.number < name.number) {
+            continue;
+        }
+        match Segment::open(layout, name, store, device) {
+            Ok(segment) => {
+                let (number, epoch, uid) = (name.number, segment.header.epoch, segment.uid);
+                found.insert(name.stream, InSpool { number, epoch, uid });
+            }
+            // It may be a good one, and would be taken for a restored old file if it were not registered.
+            Err(Trouble::Environment(error)) => return Err(error),
+            Err(Trouble::NotYet | Trouble::Nothing | Trouble::Corrupt(_)) => {}
         }
     }
     Ok(found)

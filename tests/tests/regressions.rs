@@ -1,0 +1,31 @@
+//! What the torture harness found, each as a test of its own with the cause in its name.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first thing that goes wrong"
+)]
+
+use penholder_tests::promises::Log;
+use penholder_tests::{Mix, Plan, SealedSegment, Store, shim};
+
+/// A start that cannot open one segment took its stream for unknown, raised the floor above it, and the next look set
+/// the promised commands aside as a restored old file.
+#[test]
+fn a_segment_that_cannot_be_opened_at_start_is_not_taken_for_an_old_one() {
+    let mut store = Store::started();
+    assert!(store.stop().success());
+    let plan = Plan::new(1, Mix::All);
+    let segment = SealedSegment::new(&store.path()).frame((1..=20).map(|number| plan.command(number)));
+    let mut log = Log::create(&store.logs(), 1, Mix::All, segment.header.stream);
+    log.submitting(&(1..=20));
+    segment.drop_into(&store.path());
+    log.promised(&(1..=20));
+    store.set("LD_PRELOAD", &shim("fail_open").to_string_lossy());
+    store.set("PENHOLDER_FAIL_OPEN", ".seg");
+    assert!(store.once().success(), "it fails once, so the writer tries again");
+    assert_eq!(store.quarantined(), Vec::<String>::new());
+    store.unset("LD_PRELOAD");
+    store.settle_and_verify().expect_clean();
+}
