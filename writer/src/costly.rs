@@ -135,7 +135,7 @@ mod tests {
         let long = "replace(hex(zeroblob(3000000)), '00', 'aa')";
         let calls = [
             format!("instr({long}, {long} || 'b')"),
-            format!("instr(zeroblob(6000000), zeroblob(3000000) || x'01')"),
+            "instr(zeroblob(6000000), zeroblob(3000000) || x'01')".to_owned(),
             format!("replace({long}, substr({long}, 9) || 'b', '')"),
             format!("trim({long}, {long} || 'b')"),
             format!("ltrim({long}, {long} || 'b')"),
