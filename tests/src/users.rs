@@ -68,11 +68,19 @@ pub fn shared_store(writer: Option<User>) -> Option<Store> {
     std::fs::create_dir(store.path()).unwrap();
     chown(store.path(), writer.map(|user| user.0), Some(GROUP)).unwrap();
     std::fs::set_permissions(store.path(), PermissionsExt::from_mode(0o2750)).unwrap();
+    store.settings(&grants());
     std::fs::create_dir(store.logs()).unwrap();
     std::fs::set_permissions(store.logs(), PermissionsExt::from_mode(0o1777)).unwrap();
     // Other users may not be able to reach the directory that was built into.
     std::fs::copy(roles_program(), program(&store)).unwrap();
     Some(store)
+}
+
+/// What lets all three write the tables of the ledger, and nothing else.
+fn grants() -> String {
+    let each = [WRITER, ALICE, MALLORY].map(|user| format!("\"user:{}\" = \"member\"\n", user.0)).concat();
+    let verbs = "[\"select\", \"insert\", \"update\", \"delete\"]";
+    format!("[grants]\n{each}[roles.member]\n\"config.*\" = {verbs}\n\"activity.*\" = {verbs}\n")
 }
 
 /// The program of the roles, where every user can run it.

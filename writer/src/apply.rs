@@ -59,7 +59,11 @@ pub(crate) fn apply(
             format!("the command takes {} bytes with its SQL, {COMMAND_BYTES_MAX} are allowed", entry.bytes);
         return Ok(Verdict::Decided(Outcome::Rejected(rejection(Code::Limit, &message, None))));
     }
-    let mode = if entry.touches.are_several() { Mode::ClientReplayable } else { Mode::Client };
+    let mode = if entry.touches.are_several() {
+        Mode::ClientReplayable(entry.roles)
+    } else {
+        Mode::Client(entry.roles)
+    };
     let saved = needs_savepoint(databases, command, mode);
     for index in entry.touches.iter() {
         let Some(database) = databases.get(index) else { continue };

@@ -2,6 +2,8 @@
 
 use penholder_protocol::{CommandRef, Epoch, Packed, PackedCommand, Sequence, StreamId};
 
+use crate::grants::Roles;
+
 /// The databases a command touches, by their index in commit order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Touches(u8);
@@ -78,6 +80,8 @@ pub(crate) struct Entry {
     pub(crate) sequence: Sequence,
     pub(crate) command: PackedCommand,
     pub(crate) touches: Touches,
+    /// What its client may do.
+    pub(crate) roles: Roles,
     /// Every database it touches has it already: a crash came between the commit and the receipt.
     pub(crate) is_done: bool,
     /// The client wants to know what its statements did.

@@ -1,6 +1,6 @@
 //! What an operator can set: `penholder.toml`, the environment over it, flags over that.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -74,6 +74,10 @@ pub struct Config {
     pub cache_bytes: u64,
     /// Bytes that SQLite may take in all: bounds what a command can cost. Counts for the whole process.
     pub heap_bytes_max: u64,
+    /// Who has which role: `user:NAME`, `user:UID`, `group:NAME` or `group:GID` to the name of a role.
+    pub grants: BTreeMap<String, String>,
+    /// What a role may do: `DATABASE.TABLE` or `DATABASE.*` to verbs.
+    pub roles: BTreeMap<String, BTreeMap<String, Vec<String>>>,
 }
 
 impl Config {
@@ -105,6 +109,8 @@ impl Config {
             spin: Duration::from_micros(50),
             cache_bytes: 8 << 20,
             heap_bytes_max: 256 << 20,
+            grants: BTreeMap::new(),
+            roles: BTreeMap::new(),
         }
     }
 

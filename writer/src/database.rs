@@ -11,7 +11,9 @@ use rusqlite::limits::Limit;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Batch, Connection, FileControl, Statement, ToSql};
 
+use crate::grants::Roles;
 use crate::guard::{Guard, Mode};
+use crate::judge::{self, Judge};
 use crate::keeper::Keeper;
 use crate::{Config, Error, costly};
 
@@ -51,6 +53,8 @@ pub(crate) struct Database<'c> {
     pub(crate) connection: &'c Connection,
     pub(crate) guard: Arc<Guard>,
     keeper: &'c Keeper,
+    /// Whom clients that are not owners have to pass; without one, none does.
+    pub(crate) judge: Option<Judge>,
     prepared: Vec<Prepared<'c>>,
     /// Bytes of their texts.
     prepared_bytes: usize,
@@ -122,6 +126,7 @@ impl<'c> Database<'c> {
             connection,
             guard,
             keeper,
+            judge: None,
             prepared: Vec::new(),
             prepared_bytes: 0,
             places: HashMap::new(),
@@ -180,6 +185,9 @@ impl<'c> Database<'c> {
         let place = if let Some(place) = self.places.get(&key) {
             *place
         } else {
+            if let Some(roles) = mode.limited() {
+                self.check_grants(&text.sql, roles)?;
+            }
             let statement = prepare_one(self.connection, &text.sql)?;
             let may_stop_half_way =
                 says_fail(&text.sql) || schema_says_fail(self.connection, &self.guard, mode)?;
@@ -196,10 +204,22 @@ impl<'c> Database<'c> {
         self.recent = Some((mode, Arc::clone(text), place));
         Ok(place)
     }
+
+    /// Fails with the reason in the guard if the roles do not allow the statement.
+    fn check_grants(&self, sql: &str, roles: Roles) -> rusqlite::Result<()> {
+        let (judged, denied) = match &self.judge {
+            Some(judge) => judge.judge(sql, roles),
+            None => (Err(judge::refused()), Some("nobody but the store's owner has grants here".into())),
+        };
+        if let Some(reason) = denied {
+            self.guard.deny(reason);
+        }
+        judged
+    }
 }
 
 /// Prepares a text that must be exactly one statement.
-fn prepare_one<'c>(connection: &'c Connection, sql: &str) -> rusqlite::Result<Statement<'c>> {
+pub(crate) fn prepare_one<'c>(connection: &'c Connection, sql: &str) -> rusqlite::Result<Statement<'c>> {
     if sql.contains('\0') {
         return Err(refuse("the text holds a NUL character, at which SQLite would stop reading"));
     }

@@ -1,6 +1,6 @@
 //! What SQL from a client may do: decided by SQLite's authorizer when a statement is prepared.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,8 @@ use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 
 use rusqlite::Connection;
 
-use crate::Error;
+use crate::grants::Roles;
+use crate::{Error, functions};
 
 /// On whose behalf the connection prepares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,38 +17,44 @@ pub(crate) enum Mode {
     /// The writer's own statements and migrations: everything.
     Engine,
     /// A command over one database.
-    Client,
+    Client(Roles),
     /// A command over several databases: its second half may run again after a crash, so nothing in it may depend on
     /// time, randomness or earlier commands.
-    ClientReplayable,
+    ClientReplayable(Roles),
 }
+
+impl Mode {
+    const CLIENT: u64 = 1 << 63;
+    const REPLAYABLE: u64 = 1 << 62;
+
+    /// Whose roles must be asked; `None` for those who may do everything.
+    pub(crate) fn limited(self) -> Option<Roles> {
+        match self {
+            Self::Engine => None,
+            Self::Client(roles) | Self::ClientReplayable(roles) => {
+                Some(roles).filter(|roles| !roles.is_owner())
+            }
+        }
+    }
+
+    const fn to_bits(self) -> u64 {
+        match self {
+            Self::Engine => 0,
+            Self::Client(roles) => Self::CLIENT | roles.to_bits(),
+            Self::ClientReplayable(roles) => Self::CLIENT | Self::REPLAYABLE | roles.to_bits(),
+        }
+    }
+}
+
+const _: () = assert!(Roles::BITS <= 62);
 
 /// SQLite calls the progress handler every so many virtual machine steps; some 10 microseconds of work.
 const PROGRESS_STEPS: i32 = 5_000;
 
-/// Functions that tell of earlier commands, or reach outside of the database.
-const FORBIDDEN: [&str; 4] = ["changes", "total_changes", "load_extension", "sqlite_offset"];
-
-/// Functions whose result differs from call to call.
-const VARYING: [&str; 12] = [
-    "random",
-    "randomblob",
-    "date",
-    "time",
-    "datetime",
-    "julianday",
-    "unixepoch",
-    "strftime",
-    "timediff",
-    "current_date",
-    "current_time",
-    "current_timestamp",
-];
-
 /// The state that the hooks of one connection look at.
 #[derive(Debug)]
 pub(crate) struct Guard {
-    mode: AtomicU8,
+    mode: AtomicU64,
     denied: Mutex<Option<String>>,
     /// Nanoseconds that the running command may take; 0 = as long as it takes.
     allowed: AtomicU64,
@@ -62,7 +69,7 @@ impl Guard {
     /// Installs the hooks on a connection; they live as long as it does.
     pub(crate) fn install(connection: &mut Connection, database: &str) -> Result<Arc<Self>, Error> {
         let guard = Arc::new(Self {
-            mode: AtomicU8::new(Mode::Engine as u8),
+            mode: AtomicU64::new(Mode::Engine.to_bits()),
             denied: Mutex::new(None),
             allowed: AtomicU64::new(0),
             deadline: AtomicU64::new(0),
@@ -94,7 +101,7 @@ impl Guard {
 
     /// Prepares and steps on behalf of `mode` from now on.
     pub(crate) fn set_mode(&self, mode: Mode) {
-        self.mode.store(mode as u8, Ordering::Relaxed);
+        self.mode.store(mode.to_bits(), Ordering::Relaxed);
     }
 
     /// Interrupts what runs longer than `time`, counted from the first time that SQLite asks: most commands are over
@@ -112,6 +119,11 @@ impl Guard {
     /// Lets the writer's own work take as long as it takes.
     pub(crate) fn stop_clock(&self) {
         self.allowed.store(0, Ordering::Relaxed);
+    }
+
+    /// Says no in the authorizer's place.
+    pub(crate) fn deny(&self, reason: String) {
+        *self.denied.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
     }
 
     /// Why the authorizer last said no.
@@ -136,13 +148,13 @@ impl Guard {
 
     fn decide(&self, context: &AuthContext<'_>) -> Authorization {
         let mode = self.mode.load(Ordering::Relaxed);
-        if mode == Mode::Engine as u8 {
+        if mode & Mode::CLIENT == 0 {
             return Authorization::Allow;
         }
-        match refusal(&context.action, mode == Mode::ClientReplayable as u8) {
+        match refusal(&context.action, mode & Mode::REPLAYABLE != 0) {
             None => Authorization::Allow,
             Some(reason) => {
-                *self.denied.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+                self.deny(reason);
                 Authorization::Deny
             }
         }
@@ -151,25 +163,14 @@ impl Guard {
 
 /// Why a client's statement may not do this; `None` if it may.
 #[expect(clippy::wildcard_enum_match_arm, reason = "default deny: an action that is not listed is refused")]
-fn refusal(action: &AuthAction<'_>, replayable: bool) -> Option<String> {
+pub(crate) fn refusal(action: &AuthAction<'_>, replayable: bool) -> Option<String> {
     match action {
         AuthAction::Select | AuthAction::Recursive => None,
         AuthAction::Read { table_name, .. } => own_table(table_name, "read", true),
         AuthAction::Delete { table_name } => own_table(table_name, "delete from", true),
         AuthAction::Insert { table_name } => own_table(table_name, "insert into", false),
         AuthAction::Update { table_name, .. } => own_table(table_name, "update", false),
-        AuthAction::Function { function_name } => {
-            let name = function_name.to_ascii_lowercase();
-            if FORBIDDEN.contains(&name.as_str()) {
-                Some(format!("function {name}() is not allowed in a command"))
-            } else if replayable && VARYING.contains(&name.as_str()) {
-                Some(format!(
-                    "function {name}() is not allowed in a command over several databases; bind its value instead"
-                ))
-            } else {
-                None
-            }
-        }
+        AuthAction::Function { function_name } => functions::objection(function_name, replayable),
         AuthAction::Attach { .. } | AuthAction::Detach { .. } => {
             Some("ATTACH, DETACH and VACUUM are not allowed in a command".into())
         }

@@ -14,6 +14,7 @@ use crate::apply::{self, Verdict};
 use crate::batch::{Entry, Touches};
 use crate::clock::{Clock, Counts};
 use crate::database::Database;
+use crate::grants::Roles;
 use crate::watermark::Watermarks;
 use crate::{Config, Error, keys, rejected};
 
@@ -166,6 +167,8 @@ fn entry(
         sequence,
         command,
         touches,
+        // Whether it was allowed is decided.
+        roles: Roles::OWNER,
         is_done: false,
         wants_results: false,
         submitted_ns: 0,

@@ -1,6 +1,7 @@
 //! The writer from start to end: all of its control flow.
 
 use std::os::unix::fs::MetadataExt;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use penholder_protocol::{Layout, WriterState};
@@ -13,7 +14,9 @@ use crate::commit::Committer;
 use crate::control::ControlFile;
 use crate::database::{self, Database};
 use crate::doorbell::{Doorbell, Stop, Wake};
+use crate::grants::Grants;
 use crate::intake::Intake;
+use crate::judge::Judge;
 use crate::keeper::Keeper;
 use crate::lock::StoreLock;
 use crate::observer::{Observer, Ready};
@@ -55,6 +58,7 @@ pub fn run(config: &Config, stop: &Stop, observer: &mut dyn Observer) -> Result<
     access::check(&layout, config)?;
     access::keep_segments_private(&layout);
     filesystem::check(layout.root(), config.allow_filesystem)?;
+    let grants = Rc::new(Grants::look_up(config, rustix::process::geteuid().as_raw())?);
     let lock = StoreLock::acquire(&layout)?;
     let mut control = ControlFile::open(&layout, config)?;
     let ballast = Ballast::new(&layout, config.ballast_bytes);
@@ -67,6 +71,7 @@ pub fn run(config: &Config, stop: &Stop, observer: &mut dyn Observer) -> Result<
             let kept = Kept {
                 config,
                 layout: &layout,
+                grants: &grants,
                 lock: &lock,
                 keepers: &keepers,
                 control: &mut control,
@@ -119,6 +124,7 @@ fn stall(
 struct Kept<'a> {
     config: &'a Config,
     layout: &'a Layout,
+    grants: &'a Rc<Grants>,
     lock: &'a StoreLock,
     /// One per database, in the same order: nobody else writes, not even while the databases are opened anew.
     keepers: &'a [Keeper],
@@ -208,6 +214,11 @@ impl<'a, 'c> Writer<'a, 'c> {
     fn recover(kept: Kept<'a>, mut databases: Vec<Database<'c>>) -> Result<Self, Error> {
         let Kept { config, layout, .. } = kept;
         let recovered = recover(layout, config, kept.control, &mut databases)?;
+        if kept.grants.has_roles() {
+            for database in &mut databases {
+                database.judge = Some(Judge::new(&database.name, database.connection, kept.grants)?);
+            }
+        }
         kept.control.set_state(WriterState::Running)?;
         let (store, epoch) = (kept.control.content.store, kept.control.content.epoch);
         let rules = Rules {
@@ -215,6 +226,7 @@ impl<'a, 'c> Writer<'a, 'c> {
             store,
             epoch,
             floor: recovered.floor,
+            grants: Rc::clone(kept.grants),
             databases: config.databases.clone(),
             turn_bytes: config.turn_bytes,
             device: std::fs::metadata(layout.spool()).map_err(Error::io("look at", &layout.spool()))?.dev(),

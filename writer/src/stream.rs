@@ -1,6 +1,7 @@
 //! One stream as the writer follows it: its segments in order, and the commands read and not yet applied.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use penholder_protocol::{
@@ -9,6 +10,7 @@ use penholder_protocol::{
 
 use crate::Error;
 use crate::batch::{Entry, Touches};
+use crate::grants::{Grants, Roles};
 use crate::quarantine::Condemned;
 use crate::segment::{Read, Segment, Trouble};
 use crate::watermark::Watermarks;
@@ -27,6 +29,8 @@ pub(crate) struct Rules {
     pub(crate) epoch: Epoch,
     /// Streams of this epoch and below that no database knows are restored old files.
     pub(crate) floor: Epoch,
+    /// Who may submit, and what.
+    pub(crate) grants: Rc<Grants>,
     /// Names of the databases, in commit order.
     pub(crate) databases: Vec<String>,
     /// Bytes of decoded commands at which a stream waits for its next turn.
@@ -80,6 +84,8 @@ pub(crate) struct Stream {
     /// Nothing behind the queue will ever be applied.
     pub(crate) stopped: bool,
     sealed: bool,
+    /// What the owner of the segment may do.
+    roles: Roles,
     suspicious_since: Option<Instant>,
 }
 
@@ -97,6 +103,7 @@ impl Stream {
             idle_polls: 0,
             stopped: false,
             sealed: false,
+            roles: Roles::NONE,
             suspicious_since: None,
         }
     }
@@ -182,11 +189,12 @@ impl Stream {
             } else if look_for_owner {
                 segment.look_for_owner();
             }
-            let (id, uid, epoch) = (self.id, self.uid, segment.header.epoch);
+            let owner = (self.uid, self.roles);
+            let (id, epoch) = (self.id, segment.header.epoch);
             let (queue, queue_bytes) = (&mut self.queue, &mut self.queue_bytes);
             let read = segment.read(scratch, |submitted| {
                 *queue_bytes += submitted.bytes;
-                queue.extend(entries(submitted, (id, uid, epoch), rules, watermarks));
+                queue.extend(entries(submitted, (id, owner, epoch), rules, watermarks));
                 *queue_bytes < rules.turn_bytes
             });
             findings.searched += std::mem::take(&mut segment.searched);
@@ -229,9 +237,18 @@ impl Stream {
         if segment.uid != self.uid {
             return Err(Trouble::Corrupt(format!("it was given to uid {}", segment.uid)));
         }
+        let roles = rules.grants.roles_of(self.uid);
+        if roles.is_none() {
+            return Err(Trouble::Corrupt(format!(
+                "it belongs to uid {}, which has no role in this store: add it or a group of it to [grants] in \
+                 penholder.toml",
+                self.uid
+            )));
+        }
         self.check_identity(&segment, rules, watermarks)?;
         self.waiting.remove(&number);
         self.sealed = name.kind == SegmentKind::Sealed;
+        self.roles = roles;
         self.current = Some(segment);
         Ok(true)
     }
@@ -300,7 +317,7 @@ fn remove_empty(rules: &Rules, name: SegmentName) {
 
 fn entries(
     submitted: Submitted,
-    (stream, uid, epoch): (StreamId, u32, Epoch),
+    (stream, (uid, roles), epoch): (StreamId, (u32, Roles), Epoch),
     rules: &Rules,
     watermarks: &Watermarks,
 ) -> impl Iterator<Item = Entry> {
@@ -326,7 +343,19 @@ fn entries(
             }
         }
         let bytes = share + command.read().sql_bytes();
-        Entry { stream, uid, epoch, sequence, command, touches, is_done, wants_results, submitted_ns, bytes }
+        Entry {
+            stream,
+            uid,
+            epoch,
+            sequence,
+            command,
+            touches,
+            roles,
+            is_done,
+            wants_results,
+            submitted_ns,
+            bytes,
+        }
     })
 }
 

@@ -68,6 +68,7 @@ pub(super) enum Task {
     Query(QueryArgs),
     Status(StatusArgs),
     Rejected(RejectedArgs),
+    Grants(GrantsArgs),
     Check(CheckArgs),
     Backup(BackupArgs),
     Completions(CompletionsArgs),
@@ -243,6 +244,20 @@ pub(super) enum RejectedAction {
         #[arg(long, value_parser = duration, default_value = "10s", value_name = "TIME")]
         timeout: Duration,
     },
+}
+
+/// Shows who may do what: users, groups and their roles on every table
+#[derive(Debug, Args)]
+#[command(before_help = "\
+Examples:
+  penholder grants ./store
+  penholder grants ./store --json | jq '.roles[] | select(.table == \"projects\")'")]
+pub(super) struct GrantsArgs {
+    /// Directory of the store
+    pub(super) store: PathBuf,
+    /// Prints one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// Verifies databases, spool and receipts against each other; exits with 3 on a finding

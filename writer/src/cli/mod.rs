@@ -11,6 +11,7 @@ mod spool;
 mod status;
 mod rejected;
 mod retry;
+mod grants;
 mod check;
 mod findings;
 mod backup;
@@ -70,6 +71,7 @@ fn run(task: &Task, output: &mut Output) -> Result<Exit, Failure> {
         Task::Query(args) => query::run(args, output),
         Task::Status(args) => status::run(args, output),
         Task::Rejected(args) => rejected::run(args, output),
+        Task::Grants(args) => grants::run(args, output),
         Task::Check(args) => check::run(args, output),
         Task::Backup(args) => backup::run(args, output),
         Task::Completions(args) => pages::completions(args, output),

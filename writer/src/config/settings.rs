@@ -1,5 +1,6 @@
 //! `penholder.toml` as it is written, and the environment variables over it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use toml::{Table, Value};
 use crate::{Config, Error};
 
 /// Tables whose meaning is settled but that this version does not enforce: silently ignoring them would be a hole.
-const RESERVED: [&str; 2] = ["grants", "references"];
+const RESERVED: [&str; 1] = ["references"];
 
 /// How variables begin; then the table and the key in capitals: `PENHOLDER_WAKE_SAFETY_POLL_MS`.
 const PREFIX: &str = "PENHOLDER_";
@@ -29,6 +30,8 @@ struct Settings {
     keys: Keys,
     reclaim: Reclaim,
     sqlite: Sqlite,
+    grants: BTreeMap<String, String>,
+    roles: BTreeMap<String, BTreeMap<String, Vec<String>>>,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -129,6 +132,8 @@ impl Default for Settings {
             keys: Keys { count_max: config.keys_count_max },
             reclaim: Reclaim { interval_ms: milliseconds(config.reclaim_interval) },
             sqlite: Sqlite { cache_bytes: config.cache_bytes, heap_bytes_max: config.heap_bytes_max },
+            grants: config.grants,
+            roles: config.roles,
         }
     }
 }
@@ -158,6 +163,8 @@ impl Settings {
             reclaim_interval: Duration::from_millis(self.reclaim.interval_ms),
             cache_bytes: self.sqlite.cache_bytes,
             heap_bytes_max: self.sqlite.heap_bytes_max,
+            grants: self.grants,
+            roles: self.roles,
             ..Config::new(store)
         }
     }
@@ -335,8 +342,8 @@ mod tests {
     }
 
     #[test]
-    fn grants_and_references_are_refused_rather_than_ignored() {
-        for text in ["[grants]\n", "[[grants.x]]\n", "grants.x = 1\n", "[references]\n"] {
+    fn references_are_refused_rather_than_ignored() {
+        for text in ["[references]\n", "[[references]]\n"] {
             let message = settings(text, &[]).unwrap_err().to_string();
             assert!(message.contains("does not enforce"), "{message}");
         }
