@@ -10,6 +10,7 @@ use rusqlite::{Connection, ErrorCode};
 use crate::batch::Entry;
 use crate::database::{Bound, Database, VALUE_BYTES_MAX, value_of};
 use crate::guard::Mode;
+use crate::references::References;
 use crate::{Error, fence, keys};
 
 /// Largest command with its SQL written out, in bytes: it must fit into a row as redo or as rejected.
@@ -30,7 +31,7 @@ pub(crate) enum Verdict {
 }
 
 /// Why a statement did not succeed.
-enum Failure {
+pub(crate) enum Failure {
     /// The command's own fault.
     Rejected(Rejection),
     /// The machine's fault: says nothing about the command.
@@ -46,6 +47,7 @@ impl From<Error> for Failure {
 /// Applies one command. Never begins, commits or rolls back a transaction.
 pub(crate) fn apply(
     databases: &mut [Database<'_>],
+    references: &mut References,
     entry: &Entry,
     tick: Tick,
     deadline: Duration,
@@ -59,12 +61,13 @@ pub(crate) fn apply(
             format!("the command takes {} bytes with its SQL, {COMMAND_BYTES_MAX} are allowed", entry.bytes);
         return Ok(Verdict::Decided(Outcome::Rejected(rejection(Code::Limit, &message, None))));
     }
-    let mode = if entry.touches.are_several() {
+    let mode = if entry.touches.are_several() && names_several(command) {
         Mode::ClientReplayable(entry.roles)
     } else {
         Mode::Client(entry.roles)
     };
     let saved = needs_savepoint(databases, command, mode);
+    references.begin(databases, entry)?;
     for index in entry.touches.iter() {
         let Some(database) = databases.get(index) else { continue };
         fence::forget_last_insert_rowid(database.connection);
@@ -74,7 +77,8 @@ pub(crate) fn apply(
         database.guard.start_clock(deadline);
     }
     let wants_results = entry.wants_results || command.key().is_some();
-    let ran = run_all(databases, command, mode, wants_results);
+    let ran = run_all(databases, command, mode, wants_results)
+        .and_then(|results| references.settle(databases, entry).map(|()| results));
     for database in entry.touches.iter().filter_map(|index| databases.get(index)) {
         database.guard.stop_clock();
         database.guard.set_mode(Mode::Engine);
@@ -84,7 +88,18 @@ pub(crate) fn apply(
         Err(Failure::Rejected(rejection)) => Outcome::Rejected(rejection),
         Err(Failure::Environment(error)) => return Err(error),
     };
-    close(databases, entry, outcome, tick, saved)
+    let verdict = close(databases, entry, outcome, tick, saved)?;
+    if !matches!(verdict, Verdict::Decided(Outcome::Applied(_))) {
+        references.undo(entry);
+    }
+    Ok(verdict)
+}
+
+/// Whether a command has statements for several databases; it may touch more than it names.
+fn names_several(command: CommandRef<'_>) -> bool {
+    let mut names = command.statements().map(|statement| &statement.text.database);
+    let first = names.next();
+    names.any(|name| Some(name) != first)
 }
 
 /// Leaves the transactions clean: the whole command or nothing of it, no violation that would fail the commit.
@@ -145,7 +160,7 @@ fn needs_savepoint(databases: &mut [Database<'_>], command: CommandRef<'_>, mode
     };
     database.guard.set_mode(mode);
     // What does not prepare will not run either.
-    database.prepare(statement.text, mode).is_ok_and(|prepared| prepared.may_stop_half_way)
+    database.prepare(statement.text, mode).is_ok_and(|prepared| prepared.needs_savepoint)
 }
 
 fn run_all(
@@ -167,7 +182,7 @@ fn run_all(
             return Err(Failure::Rejected(rejection(Code::Sql, &message, Some(index))));
         };
         let result = run_one(database, &statement, mode, &mut budget)
-            .map_err(|error| classify(error, database, index))?;
+            .map_err(|error| classify(error, database, Some(index)))?;
         if let Some(expected) = statement.expect_rows
             && result.changes != expected
         {
@@ -181,7 +196,7 @@ fn run_all(
     Ok(results)
 }
 
-fn run_one(
+pub(crate) fn run_one(
     database: &mut Database<'_>,
     statement: &StatementRef<'_>,
     mode: Mode,
@@ -249,7 +264,7 @@ fn size_of_value(value: rusqlite::types::ValueRef<'_>) -> usize {
     clippy::wildcard_enum_match_arm,
     reason = "rusqlite's enums may grow; what is new is the command's fault"
 )]
-fn classify(error: rusqlite::Error, database: &Database<'_>, statement: u32) -> Failure {
+pub(crate) fn classify(error: rusqlite::Error, database: &Database<'_>, statement: Option<u32>) -> Failure {
     let (failure, text) = match &error {
         rusqlite::Error::SqliteFailure(failure, text) => (Some(*failure), text.clone()),
         rusqlite::Error::SqlInputError { error, msg, .. } => (Some(*error), Some(msg.clone())),
@@ -292,7 +307,7 @@ fn classify(error: rusqlite::Error, database: &Database<'_>, statement: u32) -> 
             None => (Code::Sql, text),
         },
     };
-    Failure::Rejected(rejection(code, &message, Some(statement)))
+    Failure::Rejected(rejection(code, &message, statement))
 }
 
 /// A rejection whose message fits into a receipt.

@@ -5,13 +5,14 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use penholder_protocol::{Applied, Outcome, Rejection, Tick, encode_commands};
+use penholder_protocol::{Applied, Outcome, Rejection, Sequence, StreamId, Tick, encode_commands};
 
 use crate::apply::{self, Verdict};
 use crate::batch::{Entry, Touches, touches_of};
 use crate::clock::{Clock, Counts};
 use crate::control::ControlFile;
 use crate::database::Database;
+use crate::references::References;
 use crate::suspect::Suspicion;
 use crate::watermark::Watermarks;
 use crate::{Config, Error, crash, fence, redo, rejected};
@@ -40,6 +41,7 @@ pub(crate) struct Committer<'a, 'c> {
     pub(crate) data_versions: &'a mut Vec<i64>,
     /// Databases whose transaction was begun ahead and holds nothing yet.
     pub(crate) begun: &'a mut Touches,
+    pub(crate) references: &'a mut References,
     pub(crate) suspicion: &'a Suspicion,
     pub(crate) control: &'a mut ControlFile,
     pub(crate) config: &'a Config,
@@ -132,10 +134,12 @@ impl Committer<'_, '_> {
     ) -> Result<Attempt, Error> {
         fence::watch_heap();
         let started = Instant::now();
+        self.references.begin_batch();
         let mut outcomes = Vec::with_capacity(entries.len());
         for (index, entry) in entries.iter().enumerate() {
             let look = index % CLOCK_STRIDE == 0 || self.databases.iter().any(|d| d.guard.took_long());
-            if index > 0 && look && started.elapsed() > self.config.batch_time_max {
+            let late = look && started.elapsed() > self.config.batch_time_max;
+            if index > 0 && (late || self.references.are_many()) {
                 break;
             }
             outcomes.push(if entry.is_done {
@@ -145,7 +149,8 @@ impl Committer<'_, '_> {
             {
                 Outcome::Rejected(rejection)
             } else {
-                match apply::apply(self.databases, entry, tick, self.config.command_deadline)? {
+                let deadline = self.config.command_deadline;
+                match apply::apply(self.databases, self.references, entry, tick, deadline)? {
                     Verdict::Decided(outcome) => outcome,
                     Verdict::Spoilt(rejection) => return Ok(Attempt::Spoilt(index, rejection)),
                 }
@@ -184,10 +189,15 @@ impl Committer<'_, '_> {
         if let Some(database) = self.databases.get(touches.first())
             && entries.iter().any(|entry| !entry.is_done && entry.touches.are_several())
         {
-            let fresh: Vec<_> = entries.iter().filter(|entry| !entry.is_done).collect();
-            let commands =
-                fresh.iter().map(|entry| (entry.stream, entry.sequence, entry.command.read().unpack()));
-            redo::store(database, tick, &encode_commands(commands))?;
+            let mut added = self.references.added().iter().peekable();
+            let mut batch = Vec::with_capacity(entries.len());
+            for entry in entries.iter().filter(|entry| !entry.is_done) {
+                batch.push((entry.stream, entry.sequence, entry.command.read().unpack()));
+                let is_its_own =
+                    |more: &&(StreamId, Sequence, _)| (more.0, more.1) == (entry.stream, entry.sequence);
+                batch.extend(added.next_if(is_its_own).cloned());
+            }
+            redo::store(database, tick, &encode_commands(batch.into_iter()))?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use penholder_protocol::limits::{DATABASE_NAME_BYTES_MAX, DATABASES_COUNT_MAX, FRAME_BYTES_SOFT};
 
-use crate::Error;
+use crate::{Error, Reference};
 
 mod settings;
 
@@ -78,6 +78,8 @@ pub struct Config {
     pub grants: BTreeMap<String, String>,
     /// What a role may do: `DATABASE.TABLE` or `DATABASE.*` to verbs.
     pub roles: BTreeMap<String, BTreeMap<String, Vec<String>>>,
+    /// References between databases, which the writer keeps.
+    pub references: Vec<Reference>,
 }
 
 impl Config {
@@ -111,6 +113,7 @@ impl Config {
             heap_bytes_max: 256 << 20,
             grants: BTreeMap::new(),
             roles: BTreeMap::new(),
+            references: Vec::new(),
         }
     }
 
@@ -119,6 +122,7 @@ impl Config {
         self.check_databases()?;
         self.check_times()?;
         self.check_sizes()?;
+        self.references.iter().try_for_each(|reference| reference.ends(&self.databases).map(drop))?;
         Ok(self)
     }
 

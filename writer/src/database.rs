@@ -66,8 +66,9 @@ pub(crate) struct Database<'c> {
 /// A statement of a client, and what is known about it.
 pub(crate) struct Prepared<'c> {
     pub(crate) statement: Statement<'c>,
-    /// It, or a trigger or constraint of the schema, may stop half-way and keep what it did (`OR FAIL`).
-    pub(crate) may_stop_half_way: bool,
+    /// It, or a trigger or constraint of the schema, may stop half-way and keep what it did (`OR FAIL`); or it may do all of
+    /// it, and then be found to violate a reference to another database.
+    pub(crate) needs_savepoint: bool,
 }
 
 /// Opens a database for writing, under the locks of its keeper.
@@ -188,16 +189,18 @@ impl<'c> Database<'c> {
             if let Some(roles) = mode.limited() {
                 self.check_grants(&text.sql, roles)?;
             }
+            self.guard.forget_watched();
             let statement = prepare_one(self.connection, &text.sql)?;
-            let may_stop_half_way =
-                says_fail(&text.sql) || schema_says_fail(self.connection, &self.guard, mode)?;
+            let needs_savepoint = says(&text.sql, b"fail")
+                || self.guard.saw_watched()
+                || schema_says_fail(self.connection, &self.guard, mode)?;
             if self.prepared.len() >= STATEMENTS_COUNT_MAX || self.prepared_bytes > STATEMENTS_BYTES_MAX {
                 self.prepared.clear();
                 self.prepared_bytes = 0;
                 self.places.clear();
             }
             self.prepared_bytes += text.sql.len();
-            self.prepared.push(Prepared { statement, may_stop_half_way });
+            self.prepared.push(Prepared { statement, needs_savepoint });
             self.places.insert(key, self.prepared.len() - 1);
             self.prepared.len() - 1
         };
@@ -237,8 +240,14 @@ fn refuse(reason: &str) -> rusqlite::Error {
     rusqlite::Error::ToSqlConversionFailure(reason.into())
 }
 
-fn says_fail(sql: &str) -> bool {
-    sql.as_bytes().windows(4).any(|word| word.eq_ignore_ascii_case(b"fail"))
+/// Whether a word occurs anywhere in a text, in any case: it may be a part of another one.
+pub(crate) fn says(sql: &str, word: &[u8]) -> bool {
+    sql.as_bytes().windows(word.len()).any(|part| part.eq_ignore_ascii_case(word))
+}
+
+/// A name as SQL takes it.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 fn schema_says_fail(connection: &Connection, guard: &Guard, mode: Mode) -> rusqlite::Result<bool> {
@@ -261,6 +270,19 @@ impl Bound<'_> {
             Packed::Null | Packed::Integer(_) | Packed::Real(_) => 0,
             Packed::Text(bytes) | Packed::Blob(bytes) => bytes.len(),
         }
+    }
+}
+
+impl<'v> From<&'v Value> for Bound<'v> {
+    fn from(value: &'v Value) -> Self {
+        use penholder_protocol::ValueRef as Packed;
+        Self(match value {
+            Value::Null => Packed::Null,
+            Value::Integer(integer) => Packed::Integer(*integer),
+            Value::Real(real) => Packed::Real(*real),
+            Value::Text(text) => Packed::Text(text.as_bytes()),
+            Value::Blob(blob) => Packed::Blob(blob),
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! What SQL from a client may do: decided by SQLite's authorizer when a statement is prepared.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::Connection;
 
 use crate::grants::Roles;
-use crate::{Error, functions};
+use crate::{Error, functions, references};
 
 /// On whose behalf the connection prepares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,6 +63,9 @@ pub(crate) struct Guard {
     origin: Instant,
     /// Pages in the WAL after the last commit.
     wal_pages: AtomicU64,
+    /// Tables at one end of a reference to or from another database.
+    watched: Mutex<Vec<String>>,
+    saw_watched: AtomicBool,
 }
 
 impl Guard {
@@ -75,6 +78,8 @@ impl Guard {
             deadline: AtomicU64::new(0),
             origin: Instant::now(),
             wal_pages: AtomicU64::new(0),
+            watched: Mutex::default(),
+            saw_watched: AtomicBool::new(false),
         });
         let authorizer = Arc::clone(&guard);
         connection
@@ -97,6 +102,21 @@ impl Guard {
     /// Pages in the WAL after the last commit.
     pub(crate) fn wal_pages(&self) -> u64 {
         self.wal_pages.load(Ordering::Relaxed)
+    }
+
+    /// Looks out for statements that write to a table.
+    pub(crate) fn watch(&self, table: &str) {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner).push(table.to_ascii_lowercase());
+    }
+
+    /// Looks out anew.
+    pub(crate) fn forget_watched(&self) {
+        self.saw_watched.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether a statement that was prepared since writes to such a table, by itself or through the schema.
+    pub(crate) fn saw_watched(&self) -> bool {
+        self.saw_watched.load(Ordering::Relaxed)
     }
 
     /// Prepares and steps on behalf of `mode` from now on.
@@ -146,11 +166,30 @@ impl Guard {
         }
     }
 
+    fn look_out(&self, action: &AuthAction<'_>) {
+        let (AuthAction::Insert { table_name: table }
+        | AuthAction::Update { table_name: table, .. }
+        | AuthAction::Delete { table_name: table }) = action
+        else {
+            return;
+        };
+        let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        if watched.iter().any(|known| known.eq_ignore_ascii_case(table)) {
+            self.saw_watched.store(true, Ordering::Relaxed);
+        }
+    }
+
     fn decide(&self, context: &AuthContext<'_>) -> Authorization {
         let mode = self.mode.load(Ordering::Relaxed);
         if mode & Mode::CLIENT == 0 {
             return Authorization::Allow;
         }
+        if let AuthAction::Function { function_name } = context.action
+            && references::is_own_trigger(function_name, context.accessor)
+        {
+            return Authorization::Allow;
+        }
+        self.look_out(&context.action);
         match refusal(&context.action, mode & Mode::REPLAYABLE != 0) {
             None => Authorization::Allow,
             Some(reason) => {

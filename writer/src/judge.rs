@@ -16,7 +16,7 @@ use rusqlite::limits::Limit;
 use rusqlite::{Connection, ffi};
 
 use crate::Error;
-use crate::database::prepare_one;
+use crate::database::{prepare_one, quoted};
 use crate::grants::{Grants, Matrix, Roles, Verb};
 use crate::guard;
 
@@ -262,10 +262,6 @@ fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<String>
     let mut statement = connection.prepare("SELECT name FROM pragma_table_xinfo(?1) WHERE hidden = 0")?;
     let rows = statement.query_map([table], |row| row.get::<_, String>(0))?;
     rows.map(|name| Ok(quoted(&name?))).collect()
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 fn starts_with(text: &str, words: &str) -> bool {

@@ -15,6 +15,7 @@ use crate::batch::{Entry, Touches};
 use crate::clock::{Clock, Counts};
 use crate::database::Database;
 use crate::grants::Roles;
+use crate::references::{Along, References};
 use crate::watermark::Watermarks;
 use crate::{Config, Error, keys, rejected};
 
@@ -27,6 +28,7 @@ pub(crate) fn store(database: &Database<'_>, tick: Tick, batch: &[u8]) -> Result
 
 /// Brings every database to the tick of the last batch over several databases.
 pub(crate) fn complete(databases: &mut [Database<'_>], config: &Config) -> Result<(), Error> {
+    let along = Along::new(config)?;
     for first in 0..databases.len() {
         let Some(source) = databases.get(first) else { continue };
         let sql = "SELECT tick, batch FROM _penholder_redo WHERE id = 0";
@@ -34,7 +36,7 @@ pub(crate) fn complete(databases: &mut [Database<'_>], config: &Config) -> Resul
         let Some((tick, batch)) = source.read("read the redo of", sql, [], row)? else { continue };
         let batch = decode_commands(&batch).map_err(Error::io("decode the redo of", source.name.as_ref()))?;
         for second in first + 1..databases.len() {
-            complete_one(databases, first, second, tick, &batch, config)?;
+            complete_one(databases, (first, second), tick, &batch, &along, config)?;
         }
     }
     Ok(())
@@ -42,17 +44,18 @@ pub(crate) fn complete(databases: &mut [Database<'_>], config: &Config) -> Resul
 
 fn complete_one(
     databases: &mut [Database<'_>],
-    first: usize,
-    second: usize,
+    (first, second): (usize, usize),
     tick: Tick,
     batch: &[(StreamId, Sequence, Command)],
+    along: &Along,
     config: &Config,
 ) -> Result<(), Error> {
     let clock = Clock::load(databases)?;
     let mut entries = Vec::new();
     for (stream, sequence, command) in batch {
         let command = PackedCommand::pack(command);
-        let touches = Touches::of(command.read(), &databases.iter().map(|database| database.name.as_str()));
+        let named = Touches::of(command.read(), &databases.iter().map(|database| database.name.as_str()));
+        let touches = along.of(named);
         if touches.contains(second) {
             entries.push(entry(databases, first, *stream, *sequence, command, touches)?);
         }
@@ -104,8 +107,11 @@ fn repeat(
             rejected::record(target, entry, &rejection, tick)?;
             continue;
         }
-        let half = half(entry, databases, second);
-        let verdict = apply::apply(databases, &half, tick, config.command_deadline * 10)?;
+        // A command may touch a database that it does not name: nothing of it is left, or what was added, which follows.
+        let Some(half) = half(entry, databases, second) else { continue };
+        // What the references added stands in the batch by itself.
+        let references = &mut References::default();
+        let verdict = apply::apply(databases, references, &half, tick, config.command_deadline * 10)?;
         if !matches!(verdict, Verdict::Decided(Outcome::Applied(_))) {
             return Err(Error::refused(
                 format!(
@@ -119,17 +125,17 @@ fn repeat(
     Ok(())
 }
 
-/// The statements of a command for one database, without its key: that is settled already.
-fn half(entry: &Entry, databases: &[Database<'_>], index: usize) -> Entry {
+/// The statements of a command for one database, if it has any, without its key: that is settled already.
+fn half(entry: &Entry, databases: &[Database<'_>], index: usize) -> Option<Entry> {
     let name = databases.get(index).map(|database| database.name.as_str());
     let mut mine = Command { key: None, ..entry.command.read().unpack() };
     mine.statements.retain(|statement| Some(statement.text.database.as_str()) == name);
-    Entry {
+    (!mine.statements.is_empty()).then(|| Entry {
         command: PackedCommand::pack(&mine),
         touches: Touches::default().with(index),
         wants_results: false,
         ..*entry
-    }
+    })
 }
 
 /// The tick and outcome that the first database remembers for the entry's key.

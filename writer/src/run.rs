@@ -23,6 +23,7 @@ use crate::observer::{Observer, Ready};
 use crate::receipts::Receipts;
 use crate::reclaim::reclaim;
 use crate::recover::recover;
+use crate::references::{Along, References};
 use crate::stream::Rules;
 use crate::suspect::Suspicion;
 use crate::watermark::Watermarks;
@@ -194,6 +195,7 @@ struct Writer<'a, 'c> {
     kept: Kept<'a>,
     databases: Vec<Database<'c>>,
     clock: Clock,
+    references: References,
     watermarks: Watermarks,
     /// Per database, what `PRAGMA data_version` last said; our own commits do not change it.
     data_versions: Vec<i64>,
@@ -219,6 +221,7 @@ impl<'a, 'c> Writer<'a, 'c> {
                 database.judge = Some(Judge::new(&database.name, database.connection, kept.grants)?);
             }
         }
+        let references = References::install(config, &databases)?;
         kept.control.set_state(WriterState::Running)?;
         let (store, epoch) = (kept.control.content.store, kept.control.content.epoch);
         let rules = Rules {
@@ -227,6 +230,7 @@ impl<'a, 'c> Writer<'a, 'c> {
             epoch,
             floor: recovered.floor,
             grants: Rc::clone(kept.grants),
+            along: Along::new(config)?,
             databases: config.databases.clone(),
             turn_bytes: config.turn_bytes,
             device: std::fs::metadata(layout.spool()).map_err(Error::io("look at", &layout.spool()))?.dev(),
@@ -242,6 +246,7 @@ impl<'a, 'c> Writer<'a, 'c> {
             last_touches: Touches::default(),
             intake: Intake::new(rules),
             clock: recovered.clock,
+            references,
             awake_since: Instant::now(),
             last_look: Instant::now(),
             last_work: Instant::now(),
@@ -302,6 +307,7 @@ impl<'a, 'c> Writer<'a, 'c> {
             clock: &mut self.clock,
             data_versions: &mut self.data_versions,
             begun: &mut self.begun,
+            references: &mut self.references,
             suspicion: self.kept.suspicion,
             control: self.kept.control,
             config: self.kept.config,

@@ -12,6 +12,7 @@ use crate::Error;
 use crate::batch::{Entry, Touches};
 use crate::grants::{Grants, Roles};
 use crate::quarantine::Condemned;
+use crate::references::Along;
 use crate::segment::{Read, Segment, Trouble};
 use crate::watermark::Watermarks;
 
@@ -31,6 +32,8 @@ pub(crate) struct Rules {
     pub(crate) floor: Epoch,
     /// Who may submit, and what.
     pub(crate) grants: Rc<Grants>,
+    /// What a command touches along with the databases it names.
+    pub(crate) along: Along,
     /// Names of the databases, in commit order.
     pub(crate) databases: Vec<String>,
     /// Bytes of decoded commands at which a stream waits for its next turn.
@@ -329,7 +332,8 @@ fn entries(
         let sequence = Sequence(sequence);
         let names = || rules.databases.iter().map(String::as_str);
         let named = touches_of_all.unwrap_or_else(|| Touches::of(command.read(), &names()));
-        let mut touches = named;
+        // What any database has is never widened: its watermark there stands.
+        let mut touches = if sequence > highest { rules.along.of(named) } else { named };
         let mut is_done = false;
         if sequence <= highest {
             let pending = watermarks.pending(stream, sequence, named);

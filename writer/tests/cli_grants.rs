@@ -1,4 +1,4 @@
-//! `[grants]` in `penholder.toml`: what a client hears, what `serve` refuses, what `penholder grants` prints.
+//! `[grants]` and `[[references]]` in `penholder.toml`: what a client hears, what is refused, printed and found.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -140,6 +140,34 @@ fn the_matrix_is_printed_with_stars_written_out_and_names_looked_up() {
     assert_eq!(verbs("app", "_penholder_rejected"), "", "a star does not reach Penholder's own tables");
     let words = store.run(&["grants", "STORE"]).expect(0);
     assert!(words.stdout.contains("activity.activity_events"), "{words:?}");
+}
+
+#[test]
+fn check_finds_rows_that_refer_to_what_is_not_there() {
+    let store = Store::new();
+    let insert =
+        "INSERT INTO activity_sessions (started_at, app, project_id) VALUES (1, 'x', 7), (2, 'x', 7)";
+    store.run(&["exec", "STORE", "--db", "activity", insert, "--level", "queued"]).expect(0);
+    store.run(&["serve", "STORE", "--once"]).expect(0);
+    store.run(&["check", "STORE"]).expect(0);
+    let declare = |on_delete: &str| {
+        let ends = "from = \"activity.activity_sessions.project_id\"\nto = \"config.projects.id\"";
+        let text = format!("[[references]]\n{ends}\non_delete = \"{on_delete}\"\n");
+        std::fs::write(store.path().join("penholder.toml"), text).unwrap();
+    };
+    declare("keep");
+    store.run(&["check", "STORE"]).expect(0);
+    declare("restrict");
+    let report = store.run(&["check", "STORE", "--json"]).expect(3).json().remove(0);
+    let findings = report["findings"].as_array().unwrap();
+    assert_eq!((findings.len(), &findings[0]["check"]), (1, &"references".into()), "{report}");
+    let message =
+        "2 rows with activity.activity_sessions.project_id = 7, and no row with config.projects.id = 7";
+    assert_eq!(findings[0]["message"], message);
+    let project = "INSERT INTO projects (id, name) VALUES (7, 'p')";
+    store.run(&["exec", "STORE", "--db", "config", project, "--level", "queued"]).expect(0);
+    store.run(&["serve", "STORE", "--once"]).expect(0);
+    store.run(&["check", "STORE"]).expect(0);
 }
 
 /// Runs the binary as another user, from a place that everybody can reach.

@@ -1,5 +1,6 @@
 //! `penholder check`: the databases by themselves and against each other, then the spool and the receipts.
 
+use penholder::Config;
 use penholder_client::read::{ReadError, Reader, Snapshot};
 use penholder_protocol::{Control, Layout};
 use rusqlite::Connection;
@@ -8,6 +9,7 @@ use serde::Serialize;
 use super::args::CheckArgs;
 use super::exit::{Exit, Failure};
 use super::findings::{self, Finding};
+use super::orphans;
 use super::output::{BAD, GOOD, Output};
 use super::render;
 use super::spool::{self, Watermarks};
@@ -31,12 +33,13 @@ struct Report {
 pub(super) fn run(args: &CheckArgs, output: &mut Output) -> Result<Exit, Failure> {
     let layout = Layout::new(&args.store);
     let control = status::control(&layout)?;
+    let config = Config::load(&args.store)?.validate()?;
     // Receipts promise, so they are read first; the databases last.
     let receipts = spool::receipts(&layout, &control)?;
     let segments = spool::segments(&layout, &control)?;
     let mut reader = Reader::open(&args.store)?;
     let mut watermarks = Watermarks::default();
-    let mut findings = in_databases(&mut reader, &control, &mut watermarks)?;
+    let mut findings = in_databases(&mut reader, &control, &config, &mut watermarks)?;
     // What was reclaimed, and forgotten at a start, between the two looks is none.
     let is_there = |segment: &spool::Segment| layout.segment(segment.name).exists();
     let segments: Vec<_> = segments.into_iter().filter(is_there).collect();
@@ -64,6 +67,7 @@ pub(super) fn run(args: &CheckArgs, output: &mut Output) -> Result<Exit, Failure
 fn in_databases(
     reader: &mut Reader,
     control: &Control,
+    config: &Config,
     watermarks: &mut Watermarks,
 ) -> Result<Vec<Finding>, Failure> {
     let mut findings = Vec::new();
@@ -72,6 +76,7 @@ fn in_databases(
             for slot in &control.databases {
                 findings.extend(in_database(&snapshot, &slot.name, control, watermarks)?);
             }
+            findings.extend(orphans::find(&snapshot, config)?);
             return Ok(findings);
         }
         Err(error @ ReadError::Uneven { writer_running: false, .. }) => {

@@ -14,6 +14,7 @@ mod retry;
 mod grants;
 mod check;
 mod findings;
+mod orphans;
 mod backup;
 mod pages;
 mod json;

@@ -8,10 +8,7 @@ use penholder_protocol::Layout;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use crate::{Config, Error};
-
-/// Tables whose meaning is settled but that this version does not enforce: silently ignoring them would be a hole.
-const RESERVED: [&str; 1] = ["references"];
+use crate::{Config, Error, Reference};
 
 /// How variables begin; then the table and the key in capitals: `PENHOLDER_WAKE_SAFETY_POLL_MS`.
 const PREFIX: &str = "PENHOLDER_";
@@ -32,6 +29,7 @@ struct Settings {
     sqlite: Sqlite,
     grants: BTreeMap<String, String>,
     roles: BTreeMap<String, BTreeMap<String, Vec<String>>>,
+    references: Vec<Reference>,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -134,6 +132,7 @@ impl Default for Settings {
             sqlite: Sqlite { cache_bytes: config.cache_bytes, heap_bytes_max: config.heap_bytes_max },
             grants: config.grants,
             roles: config.roles,
+            references: config.references,
         }
     }
 }
@@ -165,6 +164,7 @@ impl Settings {
             heap_bytes_max: self.sqlite.heap_bytes_max,
             grants: self.grants,
             roles: self.roles,
+            references: self.references,
             ..Config::new(store)
         }
     }
@@ -196,13 +196,6 @@ impl Config {
 
 /// Reads the text of `penholder.toml`.
 fn parse(path: &Path, text: &str) -> Result<Settings, Error> {
-    let table: Table = text.parse().map_err(|error| explain(path, text, &error))?;
-    for key in RESERVED {
-        if table.contains_key(key) {
-            let what = format!("{}: this version does not enforce {key} yet", path.display());
-            return Err(Error::refused(what, format!("remove `{key}`: nothing would hold anybody to it")));
-        }
-    }
     toml::from_str(text).map_err(|error| explain(path, text, &error))
 }
 
@@ -342,11 +335,15 @@ mod tests {
     }
 
     #[test]
-    fn references_are_refused_rather_than_ignored() {
-        for text in ["[references]\n", "[[references]]\n"] {
-            let message = settings(text, &[]).unwrap_err().to_string();
-            assert!(message.contains("does not enforce"), "{message}");
-        }
+    fn grants_and_references_are_read() {
+        let text = "[grants]\n\"user:1\" = \"app\"\n[roles.app]\n\"activity.a\" = [\"insert\"]\n\
+                    [[references]]\nfrom = \"activity.a.b\"\nto = \"config.c.d\"\non_delete = \"set null\"\n";
+        let config = settings(text, &[]).unwrap().validate().unwrap();
+        assert_eq!(config.grants["user:1"], "app");
+        assert_eq!(config.roles["app"]["activity.a"], ["insert"]);
+        assert_eq!(config.references[0].on_delete, crate::OnDelete::SetNull);
+        let message = settings(&text.replace("set null", "vanish"), &[]).unwrap_err().to_string();
+        assert!(message.contains("line 8") && message.contains("vanish"), "{message}");
     }
 
     #[test]
