@@ -1,12 +1,12 @@
 //! Opens what lies in the spool, where anybody may have put anything: nothing is followed, blocked on or trusted.
 
-use std::fs::{File, Metadata};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::limits::SPOOL_FILE_BYTES_MAX;
@@ -40,19 +40,21 @@ impl SpoolFile {
     /// It is looked at through a descriptor that opens nothing, and only then opened for reading. So no device is ever
     /// opened, and neither is another name of a database: closing that would cancel the locks of SQLite in this process.
     pub fn open(path: &Path, device: u64) -> Result<Self, NotOpened> {
-        let handle = match rustix::fs::open(path, look_only(), Mode::empty()) {
-            Err(Errno::NOENT) => return Err(NotOpened::Gone),
-            // A link where the system cannot look at the link itself.
-            Err(Errno::LOOP) => return Err(NotOpened::Refused("not a regular file".to_owned())),
-            Err(error) => return Err(NotOpened::Failed(error.into())),
-            Ok(handle) => File::from(handle),
+        let handle = match open(path, look_only()) {
+            Err(error) => match Errno::from_io_error(&error) {
+                Some(Errno::NOENT) => return Err(NotOpened::Gone),
+                // A link where the system cannot look at the link itself.
+                Some(Errno::LOOP) => return Err(NotOpened::Refused("not a regular file".to_owned())),
+                _ => return Err(NotOpened::Failed(error)),
+            },
+            Ok(handle) => handle,
         };
         let metadata = handle.metadata().map_err(NotOpened::Failed)?;
         check(&metadata, device)?;
         let file = match reopen(&handle, path) {
             Ok(file) => file,
-            Err(Errno::NOENT) => return Err(NotOpened::Gone),
-            Err(Errno::ACCESS | Errno::PERM) => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(NotOpened::Gone),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 let reason = format!(
                     "cannot be read: it belongs to uid {} with mode {:04o}, and the writer is another user",
                     metadata.uid(),
@@ -60,7 +62,7 @@ impl SpoolFile {
                 );
                 return Err(NotOpened::Refused(reason));
             }
-            Err(error) => return Err(NotOpened::Failed(error.into())),
+            Err(error) => return Err(NotOpened::Failed(error)),
         };
         // Without /proc the path was opened again, and may lead elsewhere by now.
         let opened = file.metadata().map_err(NotOpened::Failed)?;
@@ -91,6 +93,10 @@ fn check(metadata: &Metadata, device: u64) -> Result<(), NotOpened> {
     Ok(())
 }
 
+fn open(path: &Path, flags: OFlags) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
+}
+
 /// Opens nothing: no driver is called, nothing is locked or unlocked.
 #[cfg(target_os = "linux")]
 fn look_only() -> OFlags {
@@ -99,18 +105,16 @@ fn look_only() -> OFlags {
 
 #[cfg(not(target_os = "linux"))]
 fn look_only() -> OFlags {
-    OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC
+    OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC
 }
 
 /// Opens what `handle` looks at, whatever lies at `path` by now; by the path where there is no /proc.
-fn reopen(handle: &File, path: &Path) -> Result<File, Errno> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let link = format!("/proc/self/fd/{}", handle.as_raw_fd());
-    let opened = match rustix::fs::open(link, flags, Mode::empty()) {
-        Err(Errno::NOENT) => rustix::fs::open(path, flags | OFlags::NOFOLLOW, Mode::empty()),
+fn reopen(handle: &File, path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK | OFlags::CLOEXEC;
+    match open(format!("/proc/self/fd/{}", handle.as_raw_fd()).as_ref(), flags) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => open(path, flags | OFlags::NOFOLLOW),
         opened => opened,
-    };
-    opened.map(File::from)
+    }
 }
 
 #[cfg(test)]

@@ -83,9 +83,10 @@ impl Arrivals {
         Ok(())
     }
 
-    /// Whether names were left in the spool for want of room.
-    pub(crate) fn has_overflowed(&self) -> bool {
-        self.overflowed
+    /// Whether names were left in the spool for want of room, and there is room now.
+    pub(crate) fn wants_walk(&self) -> bool {
+        let has_room = |names: &BTreeSet<SegmentName>| names.len() < NAMES_PER_USER_MAX / 2;
+        self.overflowed && self.walk.is_none() && self.users.values().all(has_room)
     }
 
     /// Whether any stream could be let in, given who `may_enter`.
@@ -201,8 +202,10 @@ mod tests {
             }
             turns += 1;
         }
-        assert!(found == count && turns > 30 && arrivals.has_overflowed(), "{found} in {turns} turns");
+        assert!(found == count && turns > 30, "{found} in {turns} turns");
+        assert!(!arrivals.wants_walk(), "there is no room for what was left");
         assert_eq!(arrivals.next(|_| true).unwrap().names.len(), NAMES_PER_USER_MAX);
+        assert!(arrivals.wants_walk());
         arrivals.note(&layout, name(2, 1)).unwrap();
         assert!(!arrivals.has_work(|_| true), "it is not there");
     }

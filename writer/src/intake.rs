@@ -7,6 +7,7 @@ use penholder_protocol::{SegmentName, Sequence, StreamId};
 
 use crate::arrivals::{self, Arrival, Arrivals};
 use crate::batch::Entry;
+use crate::paced::Paced;
 use crate::quarantine::{Condemned, Quarantine};
 use crate::stream::{Findings, Finished, Rules, Stream};
 use crate::turns::Turns;
@@ -15,9 +16,6 @@ use crate::{Config, Error};
 
 /// Polls without data after which a stream is only looked at when the doorbell rings.
 const HOT_POLLS: u32 = 256;
-
-/// A look at all streams or at the directory may take this share of the writer's time while there is other work.
-const SWEEP_SHARE: u32 = 20;
 
 /// Bytes that are read per turn to tell torn tails from damage, beyond which the others get theirs first.
 const SEARCHED_BYTES_PER_TURN: u64 = 1 << 20;
@@ -43,6 +41,8 @@ pub(crate) struct Intake {
     regulars: usize,
     sweep: Paced,
     rescan: Paced,
+    /// What the walk through the directory has taken, over its turns.
+    walk_time: Duration,
 }
 
 /// A stream of which nothing is left.
@@ -55,28 +55,6 @@ pub(crate) struct Over {
     pub(crate) sealed: bool,
     /// It was quarantined: nothing behind its last outcome will ever be applied.
     pub(crate) stopped: bool,
-}
-
-/// Work that is asked for by events and must not starve the rest.
-#[derive(Debug)]
-struct Paced {
-    wanted: bool,
-    not_before: Instant,
-}
-
-impl Paced {
-    fn new() -> Self {
-        Self { wanted: true, not_before: Instant::now() }
-    }
-
-    fn is_due(&self, busy: bool) -> bool {
-        self.wanted && (!busy || Instant::now() >= self.not_before)
-    }
-
-    fn done(&mut self, started: Instant) {
-        self.wanted = false;
-        self.not_before = Instant::now() + started.elapsed() * SWEEP_SHARE;
-    }
 }
 
 impl Intake {
@@ -94,6 +72,7 @@ impl Intake {
             regulars: 0,
             sweep: Paced::new(),
             rescan: Paced::new(),
+            walk_time: Duration::ZERO,
         }
     }
 
@@ -113,14 +92,16 @@ impl Intake {
         let started = Instant::now();
         let walked = self.walk(busy)?;
         self.let_in(watermarks);
+        self.walk_time += started.elapsed();
         if walked {
             let cut_short = self.poll(watermarks, config, |_| true, true)?;
-            self.rescan.done(started);
-            self.sweep.done(started);
+            self.rescan.done(std::mem::take(&mut self.walk_time));
+            self.sweep.done(started.elapsed());
+            self.rescan.wanted = self.arrivals.wants_walk();
             self.sweep.wanted = cut_short;
         } else if self.sweep.is_due(busy) {
             let cut_short = self.poll(watermarks, config, |_| true, false)?;
-            self.sweep.done(started);
+            self.sweep.done(started.elapsed());
             self.sweep.wanted = cut_short;
         } else {
             self.poll(watermarks, config, |stream| stream.idle_polls < HOT_POLLS, false)?;
@@ -147,6 +128,7 @@ impl Intake {
         self.arrivals.is_walking()
             || self.arrivals.has_work(may_enter)
             || self.quarantine.has_work()
+            || !self.findings.condemned.is_empty()
             || self.over_left
     }
 
@@ -290,10 +272,7 @@ impl Intake {
                 self.findings.condemned.push(Condemned { name, reason });
             }
         }
-        // What was left in the spool is looked for again where there is room now.
-        if self.arrivals.has_overflowed() && !self.arrivals.is_walking() {
-            self.rescan.wanted = true;
-        }
+        self.rescan.wanted |= self.arrivals.wants_walk();
     }
 
     fn may_enter(&self, uid: u32) -> bool {

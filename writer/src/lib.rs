@@ -30,6 +30,7 @@ mod stream;
 mod quarantine;
 mod arrivals;
 mod turns;
+mod paced;
 mod intake;
 mod batch;
 mod suspect;

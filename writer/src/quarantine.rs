@@ -128,6 +128,12 @@ fn move_with_reason(from: &Path, directory: &Path, condemned: &Condemned) -> io:
     }
 }
 
+/// The segment that a file in quarantine was; `None` for a reason, and for what is not ours.
+pub(crate) fn segment_of(file_name: &str) -> Option<SegmentName> {
+    let (name, suffix) = file_name.rsplit_once('.')?;
+    SegmentName::parse(file_name).or_else(|| SegmentName::parse(name).filter(|_| suffix != "reason"))
+}
+
 fn write_new(path: &Path, reason: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     writeln!(file, "{reason}")

@@ -1,9 +1,11 @@
 //! Brings the databases of a store to a state from which the spool can be read on, whatever happened before.
 
 use std::collections::HashMap;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
-use penholder_protocol::{Control, Epoch, Layout, SegmentName, StoreId, StreamId, Tick, sync_directory};
+use penholder_protocol::{
+    Control, Epoch, Layout, SegmentHeader, SegmentName, SpoolFile, StoreId, StreamId, Tick, sync_directory,
+};
 
 use crate::batch::Touches;
 use crate::clock::{Clock, Counts};
@@ -11,10 +13,13 @@ use crate::control::ControlFile;
 use crate::database::Database;
 use crate::migrate::{self, Schema};
 use crate::segment::{Segment, Trouble};
-use crate::{Config, Error, crash, fence, redo};
+use crate::{Config, Error, crash, fence, quarantine, redo};
 
 /// Version of the tables below, in `_penholder_meta`.
 const FORMAT: i64 = 1;
+
+/// Files in quarantine that are looked at when the writer starts: what more there is was not left there for a while.
+const QUARANTINED_COUNT_MAX: usize = 20_000;
 
 /// Clock rows (the owner is a database's name) and watermarks (the owner is a stream's id) share a table, and every text
 /// sorts before every blob: a commit moves one of each, and they are on one page unless there are many streams.
@@ -231,7 +236,7 @@ fn scan(layout: &Layout, store: StoreId) -> Result<HashMap<StreamId, InSpool>, E
         }
         match Segment::open(layout, name, store, device) {
             Ok(segment) => {
-                let (number, epoch, uid) = (name.number, segment.header.epoch, segment.uid);
+                let (number, epoch, uid) = (name.number, segment.header.epoch, segment.owner);
                 found.insert(name.stream, InSpool { number, epoch, uid });
             }
             // It may be a good one, and would be taken for a restored old file if it were not registered.
@@ -239,7 +244,32 @@ fn scan(layout: &Layout, store: StoreId) -> Result<HashMap<StreamId, InSpool>, E
             Err(Trouble::NotYet | Trouble::Nothing | Trouble::Corrupt(_)) => {}
         }
     }
+    add_quarantined(layout, store, &mut found)?;
     Ok(found)
+}
+
+/// Adds the streams that have a file in quarantine: an operator may put it back, and the watermark has to be there then.
+fn add_quarantined(
+    layout: &Layout,
+    store: StoreId,
+    found: &mut HashMap<StreamId, InSpool>,
+) -> Result<(), Error> {
+    let directory = layout.quarantine();
+    let failed = || Error::io("list", &directory);
+    let device = std::fs::metadata(&directory).map_err(failed())?.dev();
+    for item in std::fs::read_dir(&directory).map_err(failed())?.take(QUARANTINED_COUNT_MAX) {
+        let item = item.map_err(failed())?;
+        let Some(name) = item.file_name().to_str().and_then(quarantine::segment_of) else { continue };
+        let Ok(SpoolFile { file, uid, .. }) = SpoolFile::open(&item.path(), device) else { continue };
+        let mut bytes = [0; SegmentHeader::BYTES];
+        let read = file.read_exact_at(&mut bytes, 0).ok();
+        let header = read.and_then(|()| SegmentHeader::decode(&bytes).ok());
+        if let Some(header) = header.filter(|header| (header.store, header.stream) == (store, name.stream)) {
+            let (number, epoch) = (header.number, header.epoch);
+            found.entry(name.stream).or_insert(InSpool { number, epoch, uid });
+        }
+    }
+    Ok(())
 }
 
 /// Registers the streams of the last run, drops the rows of streams that are over, and settles the floor: one

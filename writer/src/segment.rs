@@ -21,8 +21,8 @@ const WINDOW_BYTES: usize = 64 << 10;
 pub(crate) struct Segment {
     pub(crate) name: SegmentName,
     pub(crate) header: SegmentHeader,
-    /// Who owns the file, and thereby submitted what is in it.
-    pub(crate) uid: u32,
+    /// The user that owns the file: whoever submitted its commands.
+    pub(crate) owner: u32,
     /// Bytes that were read to tell a torn tail from damage, and not accounted for yet.
     pub(crate) searched: u64,
     file: File,
@@ -69,11 +69,12 @@ impl Segment {
         device: u64,
     ) -> Result<Self, Trouble> {
         let path = layout.segment(name);
-        let SpoolFile { file, uid, .. } = SpoolFile::open(&path, device).map_err(|error| match error {
-            NotOpened::Gone => Trouble::Nothing,
-            NotOpened::Refused(reason) => Trouble::Corrupt(reason),
-            NotOpened::Failed(error) => Trouble::Environment(Error::io("open", &path)(error)),
-        })?;
+        let SpoolFile { file, uid: owner, .. } =
+            SpoolFile::open(&path, device).map_err(|error| match error {
+                NotOpened::Gone => Trouble::Nothing,
+                NotOpened::Refused(reason) => Trouble::Corrupt(reason),
+                NotOpened::Failed(error) => Trouble::Environment(Error::io("open", &path)(error)),
+            })?;
         let failed = |error| Trouble::Environment(Error::io("read", &path)(error));
         let owner_gone = name.kind == SegmentKind::Sealed || is_unlocked(&file);
         let mut bytes = [0; SegmentHeader::BYTES];
@@ -94,7 +95,7 @@ impl Segment {
             return Err(Trouble::Corrupt(format!("it was written for the store {}", header.store)));
         }
         let decoder = SegmentDecoder::new(&header);
-        Ok(Self { name, header, uid, searched: 0, file, decoder, window: WINDOW_BYTES, owner_gone })
+        Ok(Self { name, header, owner, searched: 0, file, decoder, window: WINDOW_BYTES, owner_gone })
     }
 
     /// Sequence of the next command.

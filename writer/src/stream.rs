@@ -237,8 +237,8 @@ impl Stream {
             }
             opened => opened?,
         };
-        if segment.uid != self.uid {
-            return Err(Trouble::Corrupt(format!("it was given to uid {}", segment.uid)));
+        if segment.owner != self.uid {
+            return Err(Trouble::Corrupt(format!("it was given to uid {}", segment.owner)));
         }
         let roles = rules.grants.roles_of(self.uid);
         if roles.is_none() {
@@ -300,7 +300,8 @@ impl Stream {
     fn stop(&mut self, reason: &str, findings: &mut Findings) {
         self.stopped = true;
         let current = self.current.take().map(|segment| {
-            self.expected = Some((segment.name.number, segment.next_sequence()));
+            // What was read of it counts by its watermarks: mended and put back, it is read from its start.
+            self.expected = Some((segment.name.number, segment.header.first_sequence));
             segment.name
         });
         for name in current.into_iter().chain(std::mem::take(&mut self.waiting).into_values()) {

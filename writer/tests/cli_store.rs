@@ -193,3 +193,32 @@ fn usage_errors_exit_with_2_and_help_with_0() {
     let plain = !store.run(&["--color=never", "--help"]).expect(0).stdout.contains('\u{1b}');
     assert!(colored && plain);
 }
+
+#[test]
+fn status_says_who_has_how_much_in_the_spool() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    let store = Store::new();
+    let queue = |key: &str| {
+        let insert = cli_common::INSERT;
+        store.run(&["exec", "STORE", "--db", "config", insert, key, "v", "--level", "queued"]).expect(0);
+    };
+    (0..3).for_each(|number| queue(&number.to_string()));
+    let spool = store.path().join("spool");
+    let own = std::fs::metadata(&spool).unwrap().uid();
+    let users = || store.run(&["status", "STORE", "--json"]).expect(0).json()[0]["spool"]["users"].clone();
+    let of = |users: &serde_json::Value, at: usize| {
+        let user = &users[at];
+        assert!(user["pending_bytes"].as_u64().unwrap() > 0, "{users}");
+        (user["uid"].as_u64().unwrap(), user["streams"].as_u64().unwrap(), user["segments"].as_u64().unwrap())
+    };
+    assert_eq!(of(&users(), 0), (own.into(), 3, 3));
+    let one = std::fs::read_dir(&spool).unwrap().map(|item| item.unwrap().path()).find(|path| path.is_file());
+    if let Err(error) = chown(one.unwrap(), Some(4242), None) {
+        println!("SKIPPED in part: giving a file away is not permitted here: {error}");
+        return;
+    }
+    let several = users();
+    assert_eq!((of(&several, 0), of(&several, 1)), ((own.into(), 2, 2), (4242, 1, 1)));
+    let text = store.run(&["status", "STORE"]).expect(0).stdout;
+    assert!(text.contains("uid 4242 1 segment in 1 stream"), "{text}");
+}

@@ -69,6 +69,7 @@ pub(super) enum Task {
     Status(StatusArgs),
     Rejected(RejectedArgs),
     Grants(GrantsArgs),
+    Quarantine(QuarantineArgs),
     Check(CheckArgs),
     Backup(BackupArgs),
     Completions(CompletionsArgs),
@@ -258,6 +259,53 @@ pub(super) struct GrantsArgs {
     /// Prints one JSON object
     #[arg(long)]
     pub(super) json: bool,
+}
+
+/// Lists, shows, puts back or drops the files that the writer did not trust
+#[derive(Debug, Args)]
+#[command(before_help = "\
+Examples:
+  penholder quarantine ./store
+  penholder quarantine ./store show 0123456789abcdef0123456789abcdef-00000001.live
+  penholder quarantine ./store release 0123456789abcdef0123456789abcdef-00000001.live
+  penholder quarantine ./store show 0123456789abcdef0123456789abcdef-00000001.live --commands | \
+penholder exec ./store --stdin
+  penholder quarantine ./store drop 0123456789abcdef0123456789abcdef-00000001.live")]
+pub(super) struct QuarantineArgs {
+    /// Directory of the store
+    pub(super) store: PathBuf,
+    #[command(subcommand)]
+    pub(super) action: Option<QuarantineAction>,
+    /// Prints one JSON object per file
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+}
+
+/// What to do with files in quarantine; to list them is the default.
+#[derive(Debug, Subcommand)]
+pub(super) enum QuarantineAction {
+    /// Lists them with their reasons
+    List,
+    /// Shows what can be read of one, where that ends and why, and what has an outcome already
+    Show {
+        /// As listed
+        id: String,
+        /// Prints only the commands without an outcome, in the form that `exec --stdin` takes
+        #[arg(long)]
+        commands: bool,
+    },
+    /// Puts them back into the spool as they are, unless the writer would not take them
+    Release {
+        /// As listed
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+    /// Deletes them
+    Drop {
+        /// As listed
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
 }
 
 /// Verifies databases, spool and receipts against each other; exits with 3 on a finding

@@ -130,7 +130,7 @@ mod tests {
         let frame =
             Frame { first_sequence: Sequence(first), touches: touches.to_vec(), bytes: 1, submitted_ns: 0 };
         let name = SegmentName { stream: STREAM, number, kind: SegmentKind::Live };
-        Segment { name, header: Some(header), frames: vec![frame], damage: None }
+        Segment { name, uid: Some(0), header: Some(header), frames: vec![frame], damage: None }
     }
 
     fn watermarks(each: &[u64]) -> Watermarks {

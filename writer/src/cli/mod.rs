@@ -12,6 +12,8 @@ mod status;
 mod rejected;
 mod retry;
 mod grants;
+mod quarantine;
+mod quarantined;
 mod check;
 mod findings;
 mod orphans;
@@ -73,6 +75,7 @@ fn run(task: &Task, output: &mut Output) -> Result<Exit, Failure> {
         Task::Status(args) => status::run(args, output),
         Task::Rejected(args) => rejected::run(args, output),
         Task::Grants(args) => grants::run(args, output),
+        Task::Quarantine(args) => quarantine::run(args, output),
         Task::Check(args) => check::run(args, output),
         Task::Backup(args) => backup::run(args, output),
         Task::Completions(args) => pages::completions(args, output),

@@ -1,18 +1,16 @@
 //! What waits in the spool, read beside the writer: without locks, and without believing what stands there.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use penholder_protocol::limits::SEGMENT_BYTES_MAX;
+use penholder_protocol::limits::SPOOL_FILE_BYTES_MAX;
 use penholder_protocol::receipt::{HEADER_BYTES, ReceiptHeader};
 use penholder_protocol::{
-    CommandRef, Control, DecodeError, Layout, Progress, ProgressCell, SegmentDecoder, SegmentHeader,
-    SegmentName, Sequence, Step, StreamId, Submitted,
+    CommandRef, Control, DecodeError, Layout, NotOpened, Progress, ProgressCell, SegmentDecoder,
+    SegmentHeader, SegmentName, Sequence, SpoolFile, Step, StreamId, Submitted,
 };
-use rustix::fs::OFlags;
 
 use super::exit::Failure;
 
@@ -25,6 +23,8 @@ const PAUSE: Duration = Duration::from_millis(4);
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) name: SegmentName,
+    /// Who owns it; `None` if it could not be opened.
+    pub(super) uid: Option<u32>,
     /// `None`: nothing or not enough is there yet, or it is in `damage`.
     pub(super) header: Option<SegmentHeader>,
     /// In the order of the file.
@@ -61,18 +61,26 @@ pub(super) fn segments(layout: &Layout, control: &Control) -> Result<Vec<Segment
         names.extend(name.to_str().and_then(SegmentName::parse));
     }
     names.sort_unstable();
-    Ok(names.into_iter().filter_map(|name| read(layout, name, control)).collect())
+    let device = std::fs::metadata(&spool).map_err(failed())?.dev();
+    Ok(names.into_iter().filter_map(|name| read(layout, device, name, control)).collect())
 }
 
 /// Reads one segment; `None` if it is gone by now.
-fn read(layout: &Layout, name: SegmentName, control: &Control) -> Option<Segment> {
+fn read(layout: &Layout, device: u64, name: SegmentName, control: &Control) -> Option<Segment> {
     let mut tries = 1;
     loop {
-        let mut segment = Segment { name, header: None, frames: Vec::new(), damage: None };
-        match read_bytes(layout, name) {
-            Ok(bytes) => segment.fill(&bytes, control),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-            Err(error) => segment.damage = Some(format!("cannot be read: {error}")),
+        let mut segment = Segment { name, uid: None, header: None, frames: Vec::new(), damage: None };
+        match SpoolFile::open(&layout.segment(name), device) {
+            Ok(opened) => {
+                segment.uid = Some(opened.uid);
+                match read_bytes(&opened.file) {
+                    Ok(bytes) => segment.fill(&bytes, control),
+                    Err(error) => segment.damage = Some(format!("cannot be read: {error}")),
+                }
+            }
+            Err(NotOpened::Gone) => return None,
+            Err(NotOpened::Refused(reason)) => segment.damage = Some(reason),
+            Err(NotOpened::Failed(error)) => segment.damage = Some(format!("cannot be read: {error}")),
         }
         // A client may be in the middle of a write, and the half of it visible.
         if segment.damage.is_none() || tries >= TRIES_COUNT_MAX {
@@ -83,15 +91,9 @@ fn read(layout: &Layout, name: SegmentName, control: &Control) -> Option<Segment
     }
 }
 
-fn read_bytes(layout: &Layout, name: SegmentName) -> io::Result<Vec<u8>> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file =
-        OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(layout.segment(name))?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-    }
+fn read_bytes(file: &std::fs::File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    file.take(SEGMENT_BYTES_MAX).read_to_end(&mut bytes)?;
+    file.take(SPOOL_FILE_BYTES_MAX).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -4,13 +4,14 @@
 //! what was applied meanwhile does not count as pending: a command is pending until every database that it touches
 //! has a watermark at or behind it.
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use penholder_client::read::{ReadError, Reader};
-use penholder_protocol::{Control, Layout, WriterState};
+use penholder_protocol::{Control, Layout, StreamId, WriterState};
 use serde::Serialize;
 
 use super::args::StatusArgs;
@@ -18,6 +19,9 @@ use super::exit::{Exit, Failure};
 use super::output::{BAD, GOOD, ODD, Output, STRONG};
 use super::render;
 use super::spool::{self, Segment, Watermarks};
+
+/// Users that people are shown: those with most in the spool.
+const USERS_SHOWN: usize = 5;
 
 /// What is printed; `schema` grows when a field changes its meaning.
 #[derive(Serialize)]
@@ -54,6 +58,17 @@ struct Spool {
     segments: u64,
     pending_bytes: u64,
     oldest_pending_seconds: f64,
+    /// Who has most there first.
+    users: Vec<User>,
+}
+
+/// What one user has in the spool.
+#[derive(Default, Serialize)]
+struct User {
+    uid: u32,
+    streams: u64,
+    segments: u64,
+    pending_bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -148,6 +163,7 @@ fn wal_bytes(layout: &Layout, name: &str) -> u64 {
 fn pending(layout: &Layout, segments: &[Segment], watermarks: &Watermarks) -> Spool {
     let mut spool = Spool::default();
     let mut streams = BTreeSet::new();
+    let mut users: BTreeMap<u32, (User, BTreeSet<StreamId>)> = BTreeMap::new();
     let mut oldest_ns = None;
     for segment in segments {
         let is_pending = |frame: &&spool::Frame| {
@@ -162,10 +178,24 @@ fn pending(layout: &Layout, segments: &[Segment], watermarks: &Watermarks) -> Sp
         }
         streams.insert(segment.name.stream);
         spool.segments += 1;
-        spool.pending_bytes += frames.iter().map(|frame| frame.bytes).sum::<u64>();
+        let pending_bytes = frames.iter().map(|frame| frame.bytes).sum::<u64>();
+        spool.pending_bytes += pending_bytes;
+        if let Some(uid) = segment.uid {
+            let (user, streams) = users.entry(uid).or_default();
+            streams.insert(segment.name.stream);
+            user.segments += 1;
+            user.pending_bytes += pending_bytes;
+        }
         oldest_ns = frames.iter().map(|frame| frame.submitted_ns).chain(oldest_ns).min();
     }
     spool.streams = streams.len() as u64;
+    let user = |(uid, (user, streams)): (u32, (User, BTreeSet<_>))| User {
+        uid,
+        streams: streams.len() as u64,
+        ..user
+    };
+    spool.users = users.into_iter().map(user).collect();
+    spool.users.sort_by_key(|user| Reverse((user.pending_bytes, user.segments)));
     if let Some(oldest) = oldest_ns {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         spool.oldest_pending_seconds = now.saturating_sub(Duration::from_nanos(oldest)).as_secs_f64();
@@ -212,6 +242,7 @@ fn print(status: &Status, output: &mut Output) -> Result<(), Failure> {
         ),
     ];
     lines.into_iter().try_for_each(|line| output.line(line))?;
+    print_users(&spool.users, output)?;
     let row = |database: &Database| {
         let numbers = [database.tick, database.page_count].map(|number| number.to_string());
         let [tick, pages] = numbers;
@@ -220,4 +251,16 @@ fn print(status: &Status, output: &mut Output) -> Result<(), Failure> {
     let rows = status.databases.iter().map(row).collect();
     let table = render::words(output, &["database", "tick", "pages", "wal"], rows);
     output.line(table)
+}
+
+/// Who has what in the spool, if there is more than one.
+fn print_users(users: &[User], output: &mut Output) -> Result<(), Failure> {
+    for user in users.iter().take(USERS_SHOWN).filter(|_| users.len() > 1) {
+        let label = output.paint(STRONG, format!("{:<8}", format!("uid {}", user.uid)));
+        let (segments, streams) =
+            (render::count(user.segments, "segment"), render::count(user.streams, "stream"));
+        let pending = render::bytes(user.pending_bytes);
+        output.line(format!("{label} {segments} in {streams}, {pending} pending"))?;
+    }
+    Ok(())
 }
