@@ -81,6 +81,8 @@ fn is_crate_root(path: &str) -> bool {
             | [_, "src", "bin", _]
             | [_, "tests" | "examples" | "benches", _]
             | [_, "src" | "tests", _, "main.rs"]
+            | [_, "fuzz", "src", "lib.rs"]
+            | [_, "fuzz", "src", "bin", _]
     )
 }
 
