@@ -27,6 +27,9 @@ CREATE TABLE parent (id INTEGER PRIMARY KEY);
 CREATE TABLE late_child (parent INTEGER REFERENCES parent (id) DEFERRABLE INITIALLY DEFERRED);
 CREATE TABLE child (parent INTEGER REFERENCES parent (id));
 CREATE TABLE trapped (a INTEGER);
+CREATE VIRTUAL TABLE words USING fts5 (word);
+CREATE VIEW pages AS SELECT pageno FROM dbstat;
+CREATE VIEW depths AS SELECT rtreedepth(x'00010203') AS depth;
 CREATE TRIGGER trap_rollback BEFORE INSERT ON trapped WHEN new.a = 1 BEGIN SELECT RAISE(ROLLBACK, 'trap'); END;
 CREATE TRIGGER trap_fail BEFORE INSERT ON trapped WHEN new.a = 2 BEGIN SELECT RAISE(FAIL, 'trap'); END;
 CREATE TRIGGER trap_abort AFTER INSERT ON trapped WHEN new.a = 3 BEGIN SELECT RAISE(ABORT, 'trap'); END;
@@ -258,6 +261,29 @@ fn words_that_leave_state_on_the_connection_reject_one_command() {
         "INSERT INTO _penholder_meta VALUES ('x', 1)",
         "DELETE FROM sqlite_schema",
         "SELECT load_extension('/nonexistent')",
+    ];
+    each_alone_is_rejected(&texts.map(|sql| (on_activity(sql), refused)));
+}
+
+#[test]
+fn words_that_reach_beyond_the_tables_reject_one_command() {
+    let refused: &[Code] = &[Code::Grant, Code::Sql];
+    let texts = [
+        // A double-quoted name that does not exist is no string.
+        "INSERT INTO taken VALUES (5, \"five\")",
+        "INSERT INTO taken SELECT 5, count(*) FROM pragma_table_info('taken')",
+        "INSERT INTO taken SELECT 5, count(*) FROM pages",
+        // Harmless, but SQLite does not know that: a view may call what is known to be so.
+        "INSERT INTO taken SELECT 5, depth FROM depths",
+        "INSERT INTO taken SELECT 5, count(*) FROM sqlite_dbpage",
+        "INSERT INTO taken VALUES (5, load_extension('libc.so.6'))",
+        "INSERT INTO taken VALUES (5, fts3_tokenizer('simple', x'0000000000000000'))",
+        "INSERT INTO taken VALUES (5, length(readfile('/etc/passwd')))",
+        "INSERT INTO taken VALUES (5, writefile('/tmp/written', 'x'))",
+        "UPDATE sqlite_schema SET sql = '' WHERE name = 'taken'",
+        "UPDATE words_data SET block = x'00'",
+        "DELETE FROM words_content",
+        "VACUUM INTO '/tmp/written'",
     ];
     each_alone_is_rejected(&texts.map(|sql| (on_activity(sql), refused)));
 }
