@@ -8,6 +8,7 @@
 )]
 
 use std::ffi::OsString;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use penholder::{Config, Stop};
 use penholder_client::{Client, Durability};
 use penholder_protocol::{Command as Order, Outcome, Statement};
 use penholder_tests::foreign::{self, Foreign};
-use penholder_tests::{Mix, Store, wait_for};
+use penholder_tests::{Mix, Store};
 use rusqlite::Connection;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -178,6 +179,38 @@ fn the_log_is_overwritten_and_does_not_grow_beside_readers() {
 }
 
 #[test]
+fn who_may_only_read_cannot_take_the_locks_either() {
+    if !foreign::is_installed("python3") {
+        return;
+    }
+    let store = Store::started();
+    // With a descriptor that only reads, the bytes of the locks themselves: write, checkpoint, and all others.
+    let script = "import fcntl, os, sys\n\
+                  index = os.open(sys.argv[1], os.O_RDONLY)\n\
+                  for byte in range(120, 128):\n    \
+                      try: fcntl.lockf(index, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, byte)\n    \
+                      except OSError: print(byte)\n\
+                  print('held', flush=True)\n\
+                  sys.stdin.read()";
+    let mut holder = Command::new("python3")
+        .args(["-c", script])
+        .arg(store.path().join("activity.db-shm"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(holder.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let refused: Vec<String> = lines.by_ref().take_while(|line| line != "held").collect();
+    assert_eq!(refused, ["120", "121"]);
+    let mut client = store.client();
+    for sequence in 1..=20 {
+        assert!(is_applied(&client.execute(over_both(sequence)).unwrap()), "{sequence}");
+    }
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+}
+
+#[test]
 fn the_locks_die_with_the_writer_and_a_clean_stop_gives_them_back() {
     if !foreign::is_installed("sqlite3") {
         return;
@@ -224,73 +257,6 @@ fn the_locks_are_kept_while_the_databases_are_opened_anew() {
     let spun = spinners.map(Foreign::stop);
     assert!(spun.iter().all(|spun| spun.tries > 100 && spun.writes == 0), "{spun:?}");
     assert_eq!(foreign_rows(&store), 0);
-}
-
-#[test]
-fn a_start_beats_a_program_that_commits_all_the_time() {
-    if !foreign::is_installed("python3") {
-        return;
-    }
-    let mut store = Store::started();
-    assert!(store.stop().success());
-    let spinners = DATABASES.map(|name| Foreign::spin(&store.layout().database(name), FOREIGN_ROW));
-    std::thread::sleep(Duration::from_millis(200));
-    store.start();
-    let got_in = foreign_rows(&store);
-    assert!(is_applied(&store.client().execute(over_both(1)).unwrap()));
-    std::thread::sleep(Duration::from_millis(300));
-    let writes: u64 = spinners.map(Foreign::stop).iter().map(|spun| spun.writes).sum();
-    assert!(got_in > 0 && i64::try_from(writes).unwrap() == got_in, "before: {got_in}, in all: {writes}");
-    assert_eq!(foreign_rows(&store), got_in);
-}
-
-#[test]
-fn a_start_waits_for_a_program_that_holds_a_database() {
-    if !foreign::is_installed("python3") {
-        return;
-    }
-    let mut store = Store::started();
-    assert!(store.stop().success());
-    let texts = ["BEGIN IMMEDIATE", FOREIGN_ROW, "COMMIT", "BEGIN IMMEDIATE"];
-    let holder = Foreign::hold(&store.layout().database("activity"), 1.5, &texts);
-    let begun = Instant::now();
-    store.start();
-    assert!(begun.elapsed() > Duration::from_secs(1), "{:?}", begun.elapsed());
-    assert!(is_applied(&store.client().execute(insert(1)).unwrap()));
-    drop(holder);
-}
-
-#[test]
-fn a_start_that_waits_in_vain_names_the_program() {
-    if !foreign::is_installed("python3") {
-        return;
-    }
-    let ways: [&[&str]; 5] = [
-        &["BEGIN IMMEDIATE"],
-        &["BEGIN IMMEDIATE", FOREIGN_ROW],
-        &["PRAGMA locking_mode = exclusive", FOREIGN_ROW],
-        &["PRAGMA journal_mode = delete", "BEGIN EXCLUSIVE"],
-        // Reading is enough to keep the journal mode as it is.
-        &["PRAGMA journal_mode = delete", "BEGIN", "SELECT * FROM ledger", "SELECT * FROM counter"],
-    ];
-    let started = ways.map(|texts| {
-        let mut store = Store::started();
-        assert!(is_applied(&store.client().execute(insert(1)).unwrap()));
-        assert!(store.stop().success());
-        let holder = Foreign::hold(&store.layout().database("activity"), 60.0, texts);
-        let writer = store.writer_command(false).stderr(Stdio::piped()).spawn().unwrap();
-        (store, texts, holder, writer)
-    });
-    for (mut store, texts, holder, mut writer) in started {
-        assert!(wait_for(&mut writer, PATIENCE).is_some_and(|status| status.code() == Some(1)), "{texts:?}");
-        let output = writer.wait_with_output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(said.contains("activity.db"), "{texts:?}: {said}");
-        assert!(said.contains(&format!("process {} (python", holder.id())), "{texts:?}: {said}");
-        drop(holder);
-        store.start();
-        assert!(is_applied(&store.client().execute(insert(2)).unwrap()), "{texts:?}");
-    }
 }
 
 /// A program whose locks do nothing, as on a broken file system or with a broken library.
