@@ -150,10 +150,9 @@ impl Fleet {
         self.signal();
         let mut progress =
             Progress { counts: vec![0; self.workers.len()], elapsed: Duration::ZERO, latency: histogram() };
-        for worker in &mut self.workers {
+        for (worker, count) in self.workers.iter_mut().zip(&mut progress.counts) {
             let report: Value = serde_json::from_str(&worker.line()).unwrap();
-            let client = report["client"].as_u64().unwrap() as usize;
-            progress.counts[client - 1] = report["count"].as_u64().unwrap();
+            *count = report["count"].as_u64().unwrap();
             for bucket in report["latency"].as_array().unwrap() {
                 let (value, count) = (bucket[0].as_u64().unwrap(), bucket[1].as_u64().unwrap());
                 progress.latency.record_n(value, count).unwrap();

@@ -147,7 +147,7 @@ impl fmt::Display for Report {
 }
 
 /// The middle one; the mean of the two middle ones of an even number.
-fn median(values: &[f64]) -> f64 {
+pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;

@@ -46,7 +46,7 @@ pub(crate) fn command(text: &Arc<Text>, client: u64, sequence: u64) -> Command {
 
 /// What the processes of one round did together.
 pub(crate) struct Progress {
-    /// Rows that each client was told are committed, in the order of client numbers from 1.
+    /// Rows that each client was told are committed, in the order in which they were started.
     pub(crate) counts: Vec<u64>,
     /// From the start signal until the last process was done.
     pub(crate) elapsed: Duration,
