@@ -184,8 +184,6 @@ fn visit(arena: &mut Arena, mut points: Vec<Point>, template: &Template) {
         let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(|| sweep.work())).collect();
         for thread in threads {
             if let Err(panic) = thread.join() {
-                // The others stop as soon as their jobs are done.
-                sweep.next.store(usize::MAX / 2, Ordering::SeqCst);
                 std::panic::resume_unwind(panic);
             }
         }
@@ -218,10 +216,10 @@ impl<'a> Sweep<'a> {
                 if self.is_over(point) {
                     continue;
                 }
-                let _named = Named(point);
+                let _named = Named(point, &self.next);
                 self.play(point, &mut store);
             }
-            let _named = Named(first);
+            let _named = Named(first, &self.next);
             let verdict = store.settle_and_verify();
             verdict.expect_clean();
             self.lock().commands += verdict.applied + verdict.rejected;
@@ -314,13 +312,14 @@ fn judge(point: &Point, ending: Ending, store: &Store) {
     }
 }
 
-/// Names the point at which a panic happened.
-struct Named<'a>(&'a Point);
+/// Names the point at which a panic happened, and lets the other threads come to their end.
+struct Named<'a>(&'a Point, &'a AtomicUsize);
 
 impl Drop for Named<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("failed at: {}", self.0);
+            self.1.store(usize::MAX / 2, Ordering::SeqCst);
         }
     }
 }
