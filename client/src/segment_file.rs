@@ -12,6 +12,9 @@ use penholder_protocol::{SegmentHeader, SegmentKind, SegmentName, Sequence, Step
 /// The owner writes, the store's group (the writer) reads.
 const SEGMENT_MODE: u32 = 0o640;
 
+/// How often a segment is made that a starting writer takes for abandoned.
+const TRIES_MAX: u32 = 3;
+
 /// The segment that is being appended to. Its lock tells the writer that more may come, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct SegmentFile {
@@ -39,16 +42,22 @@ impl SegmentFile {
         let name = SegmentName { stream: header.stream, number: header.number, kind: SegmentKind::Live };
         let path = layout.segment(name);
         let aside = layout.spool_tmp().join(name.to_string());
-        match write_aside(&aside, &mut header).and_then(|file| std::fs::rename(&aside, &path).map(|()| file))
-        {
-            Ok(file) => {
-                let encoder = SegmentEncoder::new(&header);
-                Ok(Self { file, path, header, encoder, poisoned: false })
-            }
-            Err(error) => {
-                // If this fails too, `write_aside` finds the file the next time and removes it.
-                std::fs::remove_file(&aside).ok();
-                Err((aside, error))
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let moved = |file| std::fs::rename(&aside, &path).map(|()| file);
+            match write_aside(&aside, &mut header).and_then(moved) {
+                Ok(file) => {
+                    let encoder = SegmentEncoder::new(&header);
+                    return Ok(Self { file, path, header, encoder, poisoned: false });
+                }
+                // A writer that starts removes what it finds unlocked, as it was between making and locking it.
+                Err(error) if tries < TRIES_MAX && is_removal(&error) => {}
+                Err(error) => {
+                    // If this fails too, `write_aside` finds the file the next time and removes it.
+                    std::fs::remove_file(&aside).ok();
+                    return Err((aside, error));
+                }
             }
         }
     }
@@ -123,6 +132,11 @@ impl SegmentFile {
         self.file.set_len(decoder.offset())?;
         Ok(decoder.next_sequence())
     }
+}
+
+/// Whether somebody has the file locked that nobody but us should know, or it is gone.
+fn is_removal(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::WouldBlock)
 }
 
 fn write_aside(path: &Path, header: &mut SegmentHeader) -> io::Result<File> {

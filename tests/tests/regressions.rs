@@ -7,6 +7,7 @@
     reason = "a test stops at the first thing that goes wrong"
 )]
 
+use penholder_protocol::StreamId;
 use penholder_tests::promises::Log;
 use penholder_tests::{Mix, Plan, SealedSegment, Store, shim};
 
@@ -28,4 +29,24 @@ fn a_segment_that_cannot_be_opened_at_start_is_not_taken_for_an_old_one() {
     assert_eq!(store.quarantined(), Vec::<String>::new());
     store.unset("LD_PRELOAD");
     store.settle_and_verify().expect_clean();
+}
+
+/// A client that dies between making its segment and moving it into the spool left the file there for ever.
+#[test]
+fn what_a_killed_client_left_under_construction_goes_at_the_next_start() {
+    let mut store = Store::started();
+    let stream = StreamId::random().unwrap();
+    let aside = |name: String| store.layout().spool_tmp().join(name);
+    let (dead, living) = (aside(format!("{stream}-00000001.live")), aside(format!("{stream}-00000002.live")));
+    let foreign = aside("being-written-slowly.tmp".into());
+    for path in [&dead, &living, &foreign] {
+        std::fs::write(path, "the beginning of a header").unwrap();
+    }
+    let owner = std::fs::File::open(&living).unwrap();
+    fs2::FileExt::try_lock_exclusive(&owner).unwrap();
+    assert!(store.stop().success());
+    store.start();
+    assert!(!dead.exists(), "nobody holds a lock on it");
+    assert!(living.exists(), "its owner is about to move it");
+    assert!(foreign.exists(), "a client without a lock may take its time");
 }

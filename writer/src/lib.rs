@@ -10,6 +10,7 @@ mod access;
 mod lock;
 mod control;
 mod ballast;
+mod leftovers;
 mod fence;
 mod pin;
 mod keeper;

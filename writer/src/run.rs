@@ -27,7 +27,7 @@ use crate::references::{Along, References};
 use crate::stream::Rules;
 use crate::suspect::Suspicion;
 use crate::watermark::Watermarks;
-use crate::{Config, Error, access, crash, fence, filesystem};
+use crate::{Config, Error, access, crash, fence, filesystem, leftovers};
 
 /// Sessions in a row that may fail without a commit between them before the writer gives up.
 const FAILURES_COUNT_MAX: u32 = 5;
@@ -63,6 +63,7 @@ pub fn run(config: &Config, stop: &Stop, observer: &mut dyn Observer) -> Result<
     let lock = StoreLock::acquire(&layout)?;
     let mut control = ControlFile::open(&layout, config)?;
     let ballast = Ballast::new(&layout, config.ballast_bytes);
+    leftovers::remove(&layout);
     let mut suspicion = Suspicion::at_start(&mut control);
     let mut keepers = Vec::new();
     let mut failures = 0;
