@@ -12,8 +12,9 @@ use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use crate::arena::Arena;
 use crate::machine;
 
-/// Longest time a process may take under one fault: SQLite asks for a lock for ten seconds before it gives up.
-const PATIENCE: Duration = Duration::from_secs(25);
+/// Longest time a process may take under one fault: SQLite asks for a lock for ten seconds before it gives up, and the
+/// writer tries five times.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Time after which a process is killed for which nothing ever gets better: on a full disk it stalls, as it should.
 const PATIENCE_FOR_EVER: Duration = Duration::from_secs(5);
