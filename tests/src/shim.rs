@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 /// Builds `shim/<name>.c`, to be put into `LD_PRELOAD`, with the compiler that SQLite was built with.
 pub fn shim(name: &str) -> PathBuf {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _guard = ONE_AT_A_TIME.lock().unwrap();
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("shim").join(name).with_extension("c");
     let directory = std::env::temp_dir().join(format!("penholder-shim-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();

@@ -23,7 +23,7 @@ fn a_segment_that_cannot_be_opened_at_start_is_not_taken_for_an_old_one() {
     log.submitting(&(1..=20));
     segment.drop_into(&store.path());
     log.promised(&(1..=20));
-    store.set("LD_PRELOAD", &shim("fail_open").to_string_lossy());
+    store.set("LD_PRELOAD", &shim("fail").to_string_lossy());
     store.set("PENHOLDER_FAIL_OPEN", ".seg");
     assert!(store.once().success(), "it fails once, so the writer tries again");
     assert_eq!(store.quarantined(), Vec::<String>::new());
@@ -49,4 +49,23 @@ fn what_a_killed_client_left_under_construction_goes_at_the_next_start() {
     assert!(!dead.exists(), "nobody holds a lock on it");
     assert!(living.exists(), "its owner is about to move it");
     assert!(foreign.exists(), "a client without a lock may take its time");
+}
+
+/// A start that could not look at the control file took the store for a new one, and wrote another identity over it:
+/// no writer accepted the databases any more.
+#[test]
+fn a_control_file_that_cannot_be_looked_at_is_not_taken_for_missing() {
+    let mut store = Store::started();
+    store.start_worker(Mix::All, 50).finish();
+    assert!(store.stop().success());
+    let before = store.control().unwrap().store;
+    store.set("LD_PRELOAD", &shim("fail").to_string_lossy());
+    store.set("PENHOLDER_FAIL_STAT", "/control");
+    let refused = store.try_start();
+    assert!(refused.is_err(), "it says what it cannot look at, and ends");
+    store.unset("LD_PRELOAD");
+    assert_eq!(store.control().unwrap().store, before);
+    store.start();
+    store.start_worker(Mix::All, 50).finish();
+    store.settle_and_verify().expect_clean();
 }

@@ -24,7 +24,8 @@ impl ControlFile {
     /// Opens the store's control file, or makes the one of a new store.
     pub(crate) fn open(layout: &Layout, config: &Config) -> Result<Self, Error> {
         let path = layout.control();
-        let is_new = !path.exists();
+        // Not `exists`, which takes every error for no: a second identity would lock the store's databases out.
+        let is_new = !path.try_exists().map_err(Error::io("look for", &path))?;
         if is_new {
             let mut content = new_content(config)?;
             create(layout, &mut content)?;

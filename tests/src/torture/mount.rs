@@ -16,6 +16,9 @@ const CUT: &str = r#"open F, "<", $ARGV[0] or die $!; $how = pack "L", 2;
     ioctl F, 0x8004587d, $how or die $!;
     print "$logs[$_]\t$lengths[$_]\n" for 0..$#logs"#;
 
+/// Space for the journal, the bitmaps and the inodes of a disk, in MiB.
+const METADATA_MEBIBYTES: u64 = 12;
+
 /// A file system on a loop device; unmounted when dropped.
 pub(crate) struct Disk {
     image: PathBuf,
@@ -26,18 +29,19 @@ impl Disk {
     /// An ext4 of this many MiB, its image in `directory`.
     pub(crate) fn ext4(directory: &Path, name: &str, mebibytes: u64) -> Result<Self, Skip> {
         machine::need_private_mounts()?;
-        for program in ["mkfs.ext4", "mount", "umount", "perl"] {
+        for program in ["mkfs.ext4", "fallocate", "mount", "umount", "perl"] {
             machine::need(program)?;
         }
         let image = directory.join(name).with_extension("img");
         File::create(&image)
             .and_then(|file| file.set_len(mebibytes << 20))
             .map_err(|error| error.to_string())?;
-        let options = "lazy_itable_init=0,lazy_journal_init=0,nodiscard";
-        run(
-            "mkfs.ext4",
-            &["-q", "-F", "-b", "1024", "-J", "size=4", "-E", options, &image.to_string_lossy()],
-        )?;
+        let options = "lazy_itable_init=0,lazy_journal_init=0,nodiscard,packed_meta_blocks=1";
+        let path = image.to_string_lossy();
+        run("mkfs.ext4", &["-q", "-F", "-b", "4096", "-J", "size=4", "-E", options, &path])?;
+        // What the file system needs for itself stands at the beginning, and has its space in any case.
+        let length = format!("{METADATA_MEBIBYTES}MiB");
+        run("fallocate", &["--keep-size", "--offset", "0", "--length", &length, &path])?;
         let disk = Self { image, mountpoint: directory.join(name) };
         std::fs::create_dir_all(&disk.mountpoint).map_err(|error| error.to_string())?;
         disk.mount()?;
