@@ -27,8 +27,8 @@ impl ControlFile {
         // Not `exists`, which takes every error for no: a second identity would lock the store's databases out.
         let is_new = !path.try_exists().map_err(Error::io("look for", &path))?;
         if is_new {
-            let mut content = new_content(config)?;
-            create(layout, &mut content)?;
+            let store = StoreId::random().map_err(Error::io("draw an id for", &config.store))?;
+            Self::create(layout, config, store)?;
         }
         let file = OpenOptions::new().read(true).write(true).open(&path).map_err(Error::io("open", &path))?;
         show_life(&file);
@@ -47,6 +47,26 @@ impl ControlFile {
         Ok(Self { file, layout: layout.clone(), is_new, content })
     }
 
+    /// Publishes the control file of a new store: clients may connect from this moment on. Built where only the writer
+    /// can write.
+    pub(crate) fn create(layout: &Layout, config: &Config, store: StoreId) -> Result<(), Error> {
+        let mut content = new_content(config, store);
+        let aside = layout.root().join("control.tmp");
+        let failed = || Error::io("create", &aside);
+        match std::fs::remove_file(&aside) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed()(error)),
+            Ok(()) | Err(_) => {}
+        }
+        let file =
+            OpenOptions::new().write(true).create_new(true).mode(0o644).open(&aside).map_err(failed())?;
+        content.write_to(&file, false).map_err(failed())?;
+        drop(file);
+        let bytes = std::fs::read(&aside).map_err(failed())?;
+        std::fs::remove_file(&aside).map_err(failed())?;
+        publish(layout.root(), layout.root(), "control", &bytes, 0o644)
+            .map_err(Error::io("create", &layout.control()))
+    }
+
     /// Writes the content; with `durable`, it is on the medium when this returns.
     pub(crate) fn write(&mut self, durable: bool) -> Result<(), Error> {
         let path = self.layout.control();
@@ -60,10 +80,9 @@ impl ControlFile {
     }
 }
 
-fn new_content(config: &Config) -> Result<Control, Error> {
-    let store = StoreId::random().map_err(Error::io("draw an id for", &config.store))?;
+fn new_content(config: &Config, store: StoreId) -> Control {
     let slot = |name: &String| DatabaseSlot { name: name.clone(), reclaimed: Tick(0) };
-    Ok(Control {
+    Control {
         store,
         generation: 0,
         // Above the floor: clients may submit before the first writer has recovered.
@@ -79,24 +98,7 @@ fn new_content(config: &Config) -> Result<Control, Error> {
         suspect: None,
         fruitless_starts: 0,
         databases: config.databases.iter().map(slot).collect(),
-    })
-}
-
-/// Publishes a complete control file: clients may connect from this moment on. Built where only the writer can write.
-fn create(layout: &Layout, content: &mut Control) -> Result<(), Error> {
-    let aside = layout.root().join("control.tmp");
-    let failed = || Error::io("create", &aside);
-    match std::fs::remove_file(&aside) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed()(error)),
-        Ok(()) | Err(_) => {}
     }
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&aside).map_err(failed())?;
-    content.write_to(&file, false).map_err(failed())?;
-    drop(file);
-    let bytes = std::fs::read(&aside).map_err(failed())?;
-    std::fs::remove_file(&aside).map_err(failed())?;
-    publish(layout.root(), layout.root(), "control", &bytes, 0o644)
-        .map_err(Error::io("create", &layout.control()))
 }
 
 /// Holds the lock that clients probe to learn whether a writer runs. A probe holds it for a moment, so try again; a

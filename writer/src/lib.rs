@@ -45,6 +45,7 @@ mod reclaim;
 mod checkpoint;
 mod crash;
 mod run;
+pub mod split;
 
 pub use config::Config;
 pub use doorbell::Stop;

@@ -112,6 +112,23 @@ pub(crate) fn recover(
     Ok(Recovered { clock, floor, in_spool })
 }
 
+/// Makes the engine's tables in databases that were filled without it, as a first start leaves them; their schema is
+/// their own, and only a directory of migrations will change it.
+pub(crate) fn found(databases: &[Database<'_>], store: StoreId) -> Result<(), Error> {
+    for database in databases {
+        make_own_tables(database, store)?;
+        note_schema(database, "custom")?;
+    }
+    let clock = Clock::load(databases)?;
+    let all = (0..databases.len()).fold(Touches::default(), Touches::with);
+    for (index, database) in databases.iter().enumerate() {
+        database.run("begin to found", "BEGIN IMMEDIATE", [])?;
+        clock.write(index, database, databases, all, clock.next(), Counts::default())?;
+        database.run("found", "COMMIT", [])?;
+    }
+    Ok(())
+}
+
 fn make_own_tables(database: &Database<'_>, store: StoreId) -> Result<(), Error> {
     let failed = || Error::sqlite("prepare", &database.name);
     let sql = format!("BEGIN IMMEDIATE; {OWN_TABLES} COMMIT");
@@ -203,12 +220,17 @@ fn migrate_all(databases: &[Database<'_>], config: &Config, tick: Tick) -> Resul
             Schema::Directory(_) | Schema::None => "custom",
         };
         if made_with.as_deref() != Some(word) {
-            let insert = "INSERT INTO _penholder_meta(key, value) VALUES ('schema', ?1) \
-                          ON CONFLICT (key) DO UPDATE SET value = excluded.value";
-            database.run("identify", insert, [word])?;
+            note_schema(database, word)?;
         }
     }
     Ok(())
+}
+
+/// Remembers where the schema of a database comes from.
+fn note_schema(database: &Database<'_>, word: &str) -> Result<(), Error> {
+    let insert = "INSERT INTO _penholder_meta(key, value) VALUES ('schema', ?1) \
+                  ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+    database.run("identify", insert, [word])
 }
 
 /// The floor that every database has settled: below it, an unknown stream is not to be trusted.

@@ -27,7 +27,7 @@ use crate::references::{Along, References};
 use crate::stream::Rules;
 use crate::suspect::Suspicion;
 use crate::watermark::Watermarks;
-use crate::{Config, Error, access, crash, fence, filesystem, leftovers};
+use crate::{Config, Error, access, crash, fence, filesystem, leftovers, split};
 
 /// Sessions in a row that may fail without a commit between them before the writer gives up.
 const FAILURES_COUNT_MAX: u32 = 5;
@@ -61,6 +61,7 @@ pub fn run(config: &Config, stop: &Stop, observer: &mut dyn Observer) -> Result<
     filesystem::check(layout.root(), config.allow_filesystem)?;
     let grants = Rc::new(Grants::look_up(config, rustix::process::geteuid().as_raw())?);
     let lock = StoreLock::acquire(&layout)?;
+    split::refuse_unfinished(&layout)?;
     let mut control = ControlFile::open(&layout, config)?;
     let ballast = Ballast::new(&layout, config.ballast_bytes);
     leftovers::remove(&layout);

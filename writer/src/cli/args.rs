@@ -7,7 +7,9 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use penholder_protocol::Key;
 
-const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failure, 2 usage, 3 check found something, 4 another writer holds the store, \
+use super::migration_args::{DiffArgs, SplitArgs};
+
+const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failure, 2 usage, 3 a verification found something, 4 another writer holds the store, \
     5 timed out (the command stays queued), 6 at least one command was rejected.";
 
 /// A single-writer sidecar for SQLite: one process holds the pen, everybody else slips it notes.
@@ -72,6 +74,8 @@ pub(super) enum Task {
     Quarantine(QuarantineArgs),
     Check(CheckArgs),
     Backup(BackupArgs),
+    Split(SplitArgs),
+    Diff(DiffArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
 }

@@ -1,6 +1,7 @@
 //! The command line, as flow: arguments in, one function per command, an exit code out.
 
 mod args;
+mod migration_args;
 mod logging;
 mod serve;
 mod submit;
@@ -18,6 +19,10 @@ mod check;
 mod findings;
 mod orphans;
 mod backup;
+mod split;
+mod split_report;
+mod watch;
+mod diff;
 mod pages;
 mod json;
 mod line;
@@ -48,7 +53,7 @@ pub(crate) fn main() -> ExitCode {
     };
     logging::start(&cli.common, matches!(cli.task, Task::Serve(_)));
     let mut output = Output::stdout(cli.common.color);
-    let ended = run(&cli.task, &mut output).and_then(|exit| output.finish().map(|()| exit));
+    let ended = run(&cli, &mut output).and_then(|exit| output.finish().map(|()| exit));
     match ended {
         Ok(exit) => exit.into(),
         Err(Failure::Pipe) => Exit::Ok.into(),
@@ -67,8 +72,8 @@ fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
     Cli::from_arg_matches(&command.try_get_matches_from(arguments)?)
 }
 
-fn run(task: &Task, output: &mut Output) -> Result<Exit, Failure> {
-    match task {
+fn run(cli: &Cli, output: &mut Output) -> Result<Exit, Failure> {
+    match &cli.task {
         Task::Serve(args) => serve::run(args, output),
         Task::Exec(args) => exec::run(args, output),
         Task::Query(args) => query::run(args, output),
@@ -78,6 +83,8 @@ fn run(task: &Task, output: &mut Output) -> Result<Exit, Failure> {
         Task::Quarantine(args) => quarantine::run(args, output),
         Task::Check(args) => check::run(args, output),
         Task::Backup(args) => backup::run(args, output),
+        Task::Split(args) => split::run(args, cli.common.quiet > 0, output),
+        Task::Diff(args) => diff::run(args, output),
         Task::Completions(args) => pages::completions(args, output),
         Task::Man(args) => pages::man(args, output),
     }

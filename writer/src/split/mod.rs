@@ -1,0 +1,370 @@
+//! The one-time migration: splits a legacy database into the two of a store, and proves that nothing was lost.
+//!
+//! [`check`] only plans. [`split`] plans, copies into databases built aside, reads both sides back, and lets the store
+//! appear as a whole; the old file is only ever read.
+
+mod progress;
+mod source;
+mod catalog;
+mod assign;
+mod rehearse;
+mod sql;
+mod orphans;
+mod references;
+mod objects;
+mod plan;
+mod copy;
+mod digest;
+mod verify;
+mod settings;
+mod report;
+mod publish;
+mod diff;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
+
+use penholder_protocol::{Layout, StoreId};
+
+pub use assign::{Choices, Said, Side};
+pub use diff::{Compared, Difference, RowDifference, diff};
+pub use digest::Digest;
+pub use orphans::OrphanPolicy;
+pub use plan::{LeftBehind, Plan, PlannedTable, Reference, SourceFacts};
+pub use progress::{Look, Progress, Stage};
+pub use publish::Record;
+pub(crate) use publish::refuse_unfinished;
+pub use report::{Report, TableResult};
+pub use verify::Checked;
+
+use self::plan::Blueprint;
+use self::publish::{Found, Place};
+use self::source::{Held, Source};
+use self::verify::Digests;
+use crate::database::{self, Database};
+use crate::{Config, Error, crash, recover};
+
+/// Version of the structure of plans and reports.
+const SCHEMA_VERSION: u32 = 1;
+
+/// The databases of a split store, in the order in which they are copied.
+const SIDES: [Side; 2] = [Side::Config, Side::Activity];
+
+/// What is to be split, where to, and how.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The legacy database.
+    pub source: PathBuf,
+    /// The store's directory.
+    pub store: PathBuf,
+    /// Which table goes where.
+    pub choices: Choices,
+    /// What becomes of rows that refer to nothing.
+    pub orphans: OrphanPolicy,
+    /// Replace a store that is there.
+    pub force: bool,
+    /// Take the legacy file out of the way afterwards.
+    pub retire: bool,
+}
+
+/// How a split ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// The store is there, proven; or, if the report is not `ok`, it is not.
+    Split(Box<Report>),
+    /// It was there already; nothing was done but, if asked for, retiring the old file.
+    Already {
+        /// What made it.
+        record: Box<Record>,
+        /// The old file has changed since, or could not be compared: what is in it now is not in the store.
+        changed: bool,
+        /// Where the old file is now, if it was retired this time.
+        retired: Option<PathBuf>,
+    },
+}
+
+/// Plans only: reads the source, and changes nothing.
+pub fn check(request: &Request, progress: &Arc<Progress>) -> Result<Plan, Error> {
+    let source = Source::open(&request.source)?;
+    let mut plan = plan::make(&source, request, progress)?.plan;
+    match publish::look(&request.store, &database_names())? {
+        Found::Taken(error) if !request.force => plan.refusals.push(error.to_string()),
+        Found::Split(record) if !request.force && !is_of(&record, &source.held.path) => {
+            plan.refusals.push(of_another(request, &record).to_string());
+        }
+        Found::Room | Found::Taken(_) | Found::Split(_) => {}
+    }
+    Ok(plan)
+}
+
+/// Splits, or leaves no store behind.
+pub fn split(request: &Request, progress: &Arc<Progress>) -> Result<Ended, Error> {
+    let begun = Instant::now();
+    database::check_version()?;
+    match publish::look(&request.store, &database_names())? {
+        Found::Split(record) if !request.force => return already(request, record, progress),
+        Found::Taken(error) if !request.force => return Err(error),
+        Found::Room | Found::Taken(_) | Found::Split(_) => {}
+    }
+    refuse_retired(request)?;
+    let config = config(request)?;
+    let source = Source::open(&request.source)?;
+    let held = &source.held;
+    let (blueprint, hash) = together(
+        progress,
+        || plan::make(&source, request, progress).and_then(|plan| plan.refuse_if_needed().map(|()| plan)),
+        || held.hash(progress),
+    )?;
+    let place = Place::take(&config, request.force)?;
+    let made = make(held, &blueprint, &place, &config, &hash, progress);
+    let (mut report, store) = match made {
+        Ok(made) => made,
+        Err(error) => {
+            give_up(place);
+            return Err(error);
+        }
+    };
+    report.seconds = begun.elapsed().as_secs_f64();
+    if !report.ok {
+        give_up(place);
+        return Ok(Ended::Split(Box::new(report)));
+    }
+    progress.enter(Stage::Publishing);
+    let record = serde_json::to_vec_pretty(&report)
+        .map_err(|error| Error::io("write", &request.store)(error.into()))?;
+    place.publish(&config, store, settings::text(&blueprint.plan).as_bytes(), &record)?;
+    let path = source.held.path.clone();
+    drop(source);
+    if request.retire {
+        crash::point("split_before_retire");
+        report.retired = Some(publish::retire(&path)?);
+    }
+    report.seconds = begun.elapsed().as_secs_f64();
+    Ok(Ended::Split(Box::new(report)))
+}
+
+/// Builds the databases aside, and proves them.
+fn make(
+    source: &Held,
+    blueprint: &Blueprint,
+    place: &Place,
+    config: &Config,
+    hash: &str,
+    progress: &Arc<Progress>,
+) -> Result<(Report, StoreId), Error> {
+    let store = StoreId::random().map_err(Error::io("draw an id for", &config.store))?;
+    let paths = SIDES.map(|side| place.aside.database(side.name()));
+    let rows: u64 = SIDES.iter().flat_map(|side| blueprint.tables(*side)).map(|table| table.rows).sum();
+    progress.expect(rows * 2, blueprint.plan.source.bytes, paths.to_vec());
+    progress.enter(Stage::Copying);
+    let mut reader = source.connect()?;
+    progress::interrupt_with(&mut reader, progress).map_err(Error::sqlite("read", "the old database"))?;
+    let (seconds, expected) = together(
+        progress,
+        || build(source, blueprint, &paths, progress),
+        // Moved there: it is closed when all is read.
+        move || {
+            let reader = reader;
+            verify::digest_source(&reader, blueprint, progress)
+        },
+    )?;
+    found(&place.aside, config, store)?;
+    crash::point("split_copied");
+    progress.enter(Stage::Verifying);
+    let (checked, found) = prove(source, blueprint, &paths, hash, progress)?;
+    let side = |name: &str| {
+        blueprint
+            .catalog
+            .table(name)
+            .map_or((0, ""), |table| (table.bytes, blueprint.side(table).map_or("", Side::name)))
+    };
+    let (tables, differences) = report::compare(&blueprint.plan, side, &seconds, &expected, &found, &checked);
+    let plan = blueprint.plan.clone();
+    let report = Report {
+        schema: SCHEMA_VERSION,
+        ok: differences.is_empty(),
+        differences,
+        store_id: store.to_string(),
+        store: config.store.clone(),
+        source: plan.source,
+        source_blake3: hash.to_owned(),
+        tables,
+        databases: checked,
+        orphans: blueprint.orphans,
+        references: plan.references,
+        left_behind: plan.left_behind,
+        warnings: plan.warnings,
+        seconds: 0.0,
+        retired: None,
+    };
+    Ok((report, store))
+}
+
+fn build(
+    source: &Held,
+    blueprint: &Blueprint,
+    paths: &[PathBuf; 2],
+    progress: &Arc<Progress>,
+) -> Result<BTreeMap<String, f64>, Error> {
+    let mut seconds = BTreeMap::new();
+    for (side, path) in SIDES.into_iter().zip(paths) {
+        seconds.extend(copy::build(source, blueprint, side, path, progress)?);
+    }
+    Ok(seconds)
+}
+
+/// Adds what the writer keeps in each database, as its own first start would.
+fn found(aside: &Layout, config: &Config, store: StoreId) -> Result<(), Error> {
+    let open = |name: &String| database::open(aside, name, config);
+    let connections = config.databases.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    let named = config.databases.iter().zip(&connections);
+    let databases: Vec<_> =
+        named.map(|(name, (connection, guard))| Database::new(name, connection, guard.clone())).collect();
+    recover::found(&databases, store)?;
+    databases.iter().try_for_each(Database::end_wal)
+}
+
+/// Reads everything back: one thread runs SQLite's checks, the other digests, and a third waits for the disk.
+fn prove(
+    source: &Held,
+    blueprint: &Blueprint,
+    paths: &[PathBuf; 2],
+    hash: &str,
+    progress: &Arc<Progress>,
+) -> Result<(Vec<Checked>, Digests), Error> {
+    // Held until SQLite has closed these files: closing a descriptor would cancel its locks.
+    let files = paths
+        .iter()
+        .map(|path| File::open(path).map_err(Error::io("open", path)))
+        .collect::<Result<Vec<_>, _>>()?;
+    let proven = thread::scope(|scope| {
+        let synced = scope.spawn(|| {
+            files
+                .iter()
+                .zip(paths)
+                .try_for_each(|(file, path)| file.sync_all().map_err(Error::io("sync", path)))
+        });
+        let check = || {
+            let one = |(side, path): (Side, &PathBuf)| {
+                let connection = verify::open(path, side, progress)?;
+                verify::check(&connection, path, side, blueprint)
+            };
+            SIDES.into_iter().zip(paths).map(one).collect::<Result<Vec<_>, Error>>()
+        };
+        let read = || {
+            let mut digests = Digests::new();
+            for (side, path) in SIDES.into_iter().zip(paths) {
+                let connection = verify::open(path, side, progress)?;
+                digests.extend(verify::digest_result(&connection, blueprint, side, progress)?);
+            }
+            source.check_unchanged(hash, progress).map(|()| digests)
+        };
+        let proven = together(progress, check, read);
+        join(synced).and(proven)
+    });
+    // Reading back wrote nothing but the header's end of the log.
+    files.iter().zip(paths).try_for_each(|(file, path)| file.sync_all().map_err(Error::io("sync", path)))?;
+    proven
+}
+
+/// Does two things at once; when one fails the other ends early, and only the failure is told.
+fn together<A, B: Send>(
+    progress: &Progress,
+    here: impl FnOnce() -> Result<A, Error>,
+    there: impl FnOnce() -> Result<B, Error> + Send,
+) -> Result<(A, B), Error> {
+    let or_stop = |error| {
+        let is_first = !progress.stop();
+        (is_first, error)
+    };
+    thread::scope(|scope| {
+        let other = scope.spawn(|| there().map_err(or_stop));
+        let ours = here().map_err(or_stop);
+        match (ours, join(other)) {
+            (Ok(ours), Ok(theirs)) => Ok((ours, theirs)),
+            (Err((true, error)), _) | (_, Err((_, error))) | (Err((false, error)), Ok(_)) => Err(error),
+        }
+    })
+}
+
+fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// What cannot be removed now, the next split removes.
+fn give_up(place: Place) {
+    if let Err(error) = place.abandon() {
+        log::warn!("{error}; the next split removes it");
+    }
+}
+
+fn already(request: &Request, record: Box<Record>, progress: &Progress) -> Result<Ended, Error> {
+    let retired_before = publish::retired(&record.source.path).exists();
+    let source = match std::fs::canonicalize(&request.source) {
+        Ok(path) => path,
+        Err(_) if retired_before && publish::retired(&request.source).exists() => {
+            return Ok(Ended::Already { record, changed: false, retired: None });
+        }
+        Err(error) => return Err(Error::io("find", &request.source)(error)),
+    };
+    let file = Source::open(&source)?;
+    let same_bytes = file.held.identity().bytes == record.source.bytes
+        && file.held.hash(progress)? == record.source_blake3;
+    drop(file);
+    if !is_of(&record, &source) && !same_bytes {
+        return Err(of_another(request, &record));
+    }
+    if !request.retire {
+        return Ok(Ended::Already { record, changed: !same_bytes, retired: None });
+    }
+    if !same_bytes {
+        let what = format!("{} has changed since it was split, and is not retired", source.display());
+        return Err(Error::refused(what, "look with `penholder diff` at what is missing in the store"));
+    }
+    refuse_retired(request)?;
+    let retired = Some(publish::retire(&source)?);
+    Ok(Ended::Already { record, changed: false, retired })
+}
+
+fn is_of(record: &Record, source: &Path) -> bool {
+    record.source.path == source
+}
+
+fn of_another(request: &Request, record: &Record) -> Error {
+    Error::refused(
+        format!(
+            "{} is the store that {} was split into",
+            request.store.display(),
+            record.source.path.display()
+        ),
+        "choose another directory, or pass --force to replace it",
+    )
+}
+
+/// Said before the work, not after it.
+fn refuse_retired(request: &Request) -> Result<(), Error> {
+    let target = publish::retired(&request.source);
+    if request.retire && target.symlink_metadata().is_ok() {
+        return Err(Error::refused(format!("{} is there already", target.display()), "move it away"));
+    }
+    Ok(())
+}
+
+/// How the writer will run on the store; what a store that is replaced was set to does not count.
+fn config(request: &Request) -> Result<Config, Error> {
+    let loaded = if request.force { Config::new(&request.store) } else { Config::load(&request.store)? };
+    Config { databases: database_names(), ..loaded }.validate()
+}
+
+fn database_names() -> Vec<String> {
+    SIDES.map(|side| side.name().to_owned()).to_vec()
+}
+
+/// Takes a consistent copy of a database that is in use or was left with a log, through SQLite's backup.
+pub fn copy_first(source: &Path, target: &Path) -> Result<(), Error> {
+    source::copy(source, target)
+}

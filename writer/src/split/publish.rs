@@ -1,0 +1,257 @@
+//! Where the store appears: built aside on the same file system, and there for others only once it is complete.
+//!
+//! The control file is what makes a directory a store, for clients and for readers, and it comes last. A split that was
+//! interrupted leaves its directory [`ASIDE`] and no control file: no writer starts there, and the next split removes
+//! what is left and starts over.
+
+use std::fs::{DirBuilder, Permissions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use penholder_protocol::{Layout, StoreId, publish, sync_directory};
+use serde::Deserialize;
+
+use super::source::beside;
+use crate::control::ControlFile;
+use crate::lock::StoreLock;
+use crate::{Config, Error, access, crash, filesystem};
+
+/// The directory within the store in which a split builds.
+const ASIDE: &str = ".split";
+
+/// The report of the split that made the store.
+const RECORD: &str = "split.json";
+
+/// A store's directory, held against writers and other splits.
+pub(super) struct Place {
+    layout: Layout,
+    /// The new files, under a layout of their own.
+    pub(super) aside: Layout,
+    replaces: bool,
+    _lock: StoreLock,
+}
+
+/// The split that made a store.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Record {
+    /// The store's id.
+    pub store_id: String,
+    /// The file that was split.
+    pub source: RecordedSource,
+    /// Its BLAKE3.
+    pub source_blake3: String,
+}
+
+/// The old database, as it was.
+#[derive(Clone, Debug, Deserialize)]
+pub struct RecordedSource {
+    /// Without links.
+    pub path: PathBuf,
+    /// Size.
+    pub bytes: u64,
+    /// Nanoseconds since 1970.
+    pub modified_ns: i64,
+}
+
+/// What is in a directory before a split.
+pub(super) enum Found {
+    /// Nothing, or what an interrupted split left.
+    Room,
+    /// A store that a split made.
+    Split(Box<Record>),
+    /// Another store, or files that a store would replace.
+    Taken(Error),
+}
+
+/// Looks at a directory without changing anything.
+pub(super) fn look(store: &Path, databases: &[String]) -> Result<Found, Error> {
+    let layout = Layout::new(store);
+    let hint = "choose another directory, or pass --force to replace what is there";
+    if layout.control().exists() {
+        return Ok(match std::fs::read(store.join(RECORD)) {
+            Ok(text) => {
+                let record = serde_json::from_slice(&text).map_err(|error| {
+                    Error::refused(format!("{}: {error}", store.join(RECORD).display()), hint)
+                })?;
+                Found::Split(Box::new(record))
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Found::Taken(Error::refused(format!("{} is a store already", store.display()), hint))
+            }
+            Err(error) => return Err(Error::io("read", &store.join(RECORD))(error)),
+        });
+    }
+    if store.join(ASIDE).exists() {
+        return Ok(Found::Room);
+    }
+    let ours = names(&layout, databases);
+    let taken = ours.iter().find(|path| path.symlink_metadata().is_ok());
+    Ok(match taken {
+        Some(path) => {
+            let what = format!("{} is there, and a store would replace it", path.display());
+            Found::Taken(Error::refused(what, "choose an empty directory"))
+        }
+        None => Found::Room,
+    })
+}
+
+/// Refuses a store that a split has not finished.
+pub(crate) fn refuse_unfinished(layout: &Layout) -> Result<(), Error> {
+    if layout.root().join(ASIDE).exists() && !layout.control().exists() {
+        let what = format!("a split into {} was interrupted", layout.root().display());
+        return Err(Error::refused(what, "run the same `penholder split` again: it starts over by itself"));
+    }
+    Ok(())
+}
+
+/// Everything that a split gives a name in the store, but for the control file.
+fn names(layout: &Layout, databases: &[String]) -> Vec<PathBuf> {
+    let of_database = |name: &String| {
+        let path = layout.database(name);
+        [beside(&path, "-wal"), beside(&path, "-shm"), beside(&path, "-journal"), path]
+    };
+    let mut names: Vec<PathBuf> = databases.iter().flat_map(of_database).collect();
+    names.extend([layout.settings(), layout.root().join(RECORD)]);
+    names
+}
+
+impl Place {
+    /// Takes the directory: makes it if it is not there, keeps everybody else out, and clears what a crash left.
+    pub(super) fn take(config: &Config, force: bool) -> Result<Self, Error> {
+        let layout = Layout::new(&config.store);
+        let root = layout.root();
+        make_directory(root, 0o750)?;
+        filesystem::check(root, config.allow_filesystem)?;
+        let lock = StoreLock::acquire(&layout)?;
+        // Looked at again, now that nobody else can change it.
+        let replaces = match look(root, &config.databases)? {
+            Found::Room => false,
+            _ if force => true,
+            Found::Taken(error) => return Err(error),
+            Found::Split(_) => {
+                return Err(Error::refused(
+                    format!("{} is a store already", root.display()),
+                    "nothing is to be done",
+                ));
+            }
+        };
+        if replaces {
+            refuse_waiting(&layout)?;
+        }
+        let place = Self { aside: Layout::new(root.join(ASIDE)), layout, replaces, _lock: lock };
+        place.clear()?;
+        make_directory(place.aside.root(), 0o700)?;
+        sync_directory(place.layout.root()).map_err(Error::io("sync", place.layout.root()))?;
+        crash::point("split_begun");
+        Ok(place)
+    }
+
+    /// Removes what an interrupted split left; without a control file, everything with a name of ours is that.
+    fn clear(&self) -> Result<(), Error> {
+        let left = self.aside.root().exists();
+        if left && !self.layout.control().exists() {
+            self.remove_old()?;
+        }
+        remove_directory(self.aside.root())
+    }
+
+    /// Gives up: nothing of the split stays.
+    pub(super) fn abandon(self) -> Result<(), Error> {
+        remove_directory(self.aside.root())
+    }
+
+    /// Makes the databases that were built aside a store; `record` and `settings` are the texts that go with them.
+    pub(super) fn publish(
+        self,
+        config: &Config,
+        store: StoreId,
+        settings: &[u8],
+        record: &[u8],
+    ) -> Result<(), Error> {
+        let root = self.layout.root().to_owned();
+        let failed = || Error::io("publish", &root);
+        crash::point("split_verified");
+        if self.replaces {
+            remove_file(&self.layout.control())?;
+            sync_directory(&root).map_err(failed())?;
+            crash::point("split_replacing");
+            self.remove_old()?;
+        }
+        for name in &config.databases {
+            std::fs::rename(self.aside.database(name), self.layout.database(name)).map_err(failed())?;
+            crash::point("split_renamed");
+        }
+        publish(self.aside.root(), &root, "penholder.toml", settings, 0o640).map_err(failed())?;
+        publish(self.aside.root(), &root, RECORD, record, 0o640).map_err(failed())?;
+        access::make_directories(&self.layout)?;
+        access::keep_segments_private(&self.layout);
+        crash::point("split_before_control");
+        ControlFile::create(&self.layout, config, store)?;
+        crash::point("split_published");
+        remove_directory(self.aside.root())
+    }
+
+    /// Removes databases, settings, segments and receipts; locks and quarantine stay.
+    fn remove_old(&self) -> Result<(), Error> {
+        let databases = ["config".to_owned(), "activity".to_owned()];
+        names(&self.layout, &databases).iter().try_for_each(|path| remove_file(path))?;
+        remove_directory(&self.layout.spool())?;
+        remove_directory(&self.layout.receipts())
+    }
+}
+
+/// Refuses to replace a store while commands wait in it: they were promised.
+fn refuse_waiting(layout: &Layout) -> Result<(), Error> {
+    let spool = layout.spool();
+    let entries = match std::fs::read_dir(&spool) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Error::io("list", &spool)(error)),
+    };
+    let is_segment = |path: &PathBuf| path.extension().is_some_and(|kind| kind == "live" || kind == "seg");
+    let waiting = entries.filter_map(Result::ok).map(|entry| entry.path()).find(is_segment);
+    let Some(segment) = waiting else { return Ok(()) };
+    let what = format!("{} may hold commands that were not applied yet", segment.display());
+    Err(Error::refused(
+        what,
+        "end the clients, run `penholder serve STORE --once`, then split again with --force",
+    ))
+}
+
+fn make_directory(path: &Path, mode: u32) -> Result<(), Error> {
+    DirBuilder::new().recursive(true).mode(mode).create(path).map_err(Error::io("create", path))
+}
+
+fn remove_file(path: &Path) -> Result<(), Error> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn remove_directory(path: &Path) -> Result<(), Error> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Where the old file goes when it is retired.
+pub(super) fn retired(source: &Path) -> PathBuf {
+    beside(source, ".retired")
+}
+
+/// Takes the old file out of the way of the old program, readable and no longer writable.
+pub(super) fn retire(source: &Path) -> Result<PathBuf, Error> {
+    let target = retired(source);
+    if target.symlink_metadata().is_ok() {
+        return Err(Error::refused(format!("{} is there already", target.display()), "move it away"));
+    }
+    std::fs::set_permissions(source, Permissions::from_mode(0o440))
+        .map_err(Error::io("set the mode of", source))?;
+    std::fs::rename(source, &target).map_err(Error::io("rename", source))?;
+    let parent = target.parent().unwrap_or(Path::new("."));
+    sync_directory(parent).map_err(Error::io("sync", parent))?;
+    Ok(target)
+}
