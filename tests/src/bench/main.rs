@@ -17,6 +17,7 @@ mod client;
 mod writer;
 mod resources;
 mod fence;
+mod split;
 mod machine;
 mod report;
 
@@ -49,7 +50,7 @@ struct Arguments {
     /// Length of one timed measurement, in seconds.
     #[arg(long, value_name = "SECONDS")]
     seconds: Option<f64>,
-    /// Measures only what has one of these words in its name: eight, one, bulk, fence, memory, idle.
+    /// Measures only what has one of these words in its name: eight, one, bulk, fence, memory, idle, split.
     #[arg(long, value_name = "WORD", value_delimiter = ',')]
     only: Vec<String>,
     #[command(subcommand)]
@@ -61,6 +62,9 @@ enum Child {
     /// What this program runs as when it starts itself; not for people.
     #[command(name = "__child", hide = true)]
     Child(Role),
+    /// As above, for the migration.
+    #[command(name = "__migrate", hide = true)]
+    Migrate(split::Migration),
 }
 
 /// How much is measured.
@@ -71,6 +75,7 @@ struct Effort {
     bulk_commands_per_client: u64,
     backlog_commands: u64,
     idle: Duration,
+    legacy_megabytes: u64,
 }
 
 impl Effort {
@@ -82,6 +87,7 @@ impl Effort {
                 bulk_commands_per_client: 20_000,
                 backlog_commands: 100_000,
                 idle: Duration::from_secs(3),
+                legacy_megabytes: 100,
             }
         } else {
             Self {
@@ -90,6 +96,7 @@ impl Effort {
                 bulk_commands_per_client: 100_000,
                 backlog_commands: 1_000_000,
                 idle: Duration::from_secs(5),
+                legacy_megabytes: 1000,
             }
         };
         effort.rounds = arguments.rounds.unwrap_or(effort.rounds);
@@ -101,8 +108,10 @@ impl Effort {
 fn main() {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error")).init();
     let arguments = Arguments::parse();
-    if let Some(Child::Child(role)) = arguments.child {
-        return process::run(&role);
+    match &arguments.child {
+        Some(Child::Child(role)) => return process::run(role),
+        Some(Child::Migrate(migration)) => return split::run(migration),
+        None => {}
     }
     let directory = arguments.dir.clone().unwrap_or_else(|| {
         std::env::current_exe().unwrap().parent().expect("a program lies in a directory").to_owned()
@@ -153,6 +162,11 @@ fn measure(arguments: &Arguments, scratch: &Path) -> Report {
     if wanted("idle") {
         eprintln!("idle, {} s", effort.idle.as_secs());
         report.measures.push(resources::idle(scratch, effort.idle));
+    }
+    if wanted("split") {
+        let (comparison, measures) = split::measure(scratch, effort.legacy_megabytes, effort.rounds);
+        report.comparisons.push(comparison);
+        report.measures.extend(measures);
     }
     report
 }

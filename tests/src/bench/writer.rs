@@ -60,7 +60,7 @@ impl Writer {
     }
 }
 
-fn field(path: &str, name: &str) -> u64 {
+pub(crate) fn field(path: &str, name: &str) -> u64 {
     let text = std::fs::read_to_string(path).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     line.split_whitespace().next().unwrap().parse().unwrap()

@@ -22,10 +22,8 @@ mod publish;
 mod diff;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
 use std::time::Instant;
 
 use penholder_protocol::{Layout, StoreId};
@@ -42,9 +40,9 @@ pub use report::{Report, TableResult};
 pub use verify::Checked;
 
 use self::plan::Blueprint;
+use self::progress::together;
 use self::publish::{Found, Place};
 use self::source::{Held, Source};
-use self::verify::Digests;
 use crate::database::{self, Database};
 use crate::{Config, Error, crash, recover};
 
@@ -175,7 +173,7 @@ fn make(
     found(&place.aside, config, store)?;
     crash::point("split_copied");
     progress.enter(Stage::Verifying);
-    let (checked, found) = prove(source, blueprint, &paths, hash, progress)?;
+    let (checked, found) = verify::prove(source, blueprint, &paths, hash, progress)?;
     let side = |name: &str| {
         blueprint
             .catalog
@@ -226,73 +224,6 @@ fn found(aside: &Layout, config: &Config, store: StoreId) -> Result<(), Error> {
         named.map(|(name, (connection, guard))| Database::new(name, connection, guard.clone())).collect();
     recover::found(&databases, store)?;
     databases.iter().try_for_each(Database::end_wal)
-}
-
-/// Reads everything back: one thread runs SQLite's checks, the other digests, and a third waits for the disk.
-fn prove(
-    source: &Held,
-    blueprint: &Blueprint,
-    paths: &[PathBuf; 2],
-    hash: &str,
-    progress: &Arc<Progress>,
-) -> Result<(Vec<Checked>, Digests), Error> {
-    // Held until SQLite has closed these files: closing a descriptor would cancel its locks.
-    let files = paths
-        .iter()
-        .map(|path| File::open(path).map_err(Error::io("open", path)))
-        .collect::<Result<Vec<_>, _>>()?;
-    let proven = thread::scope(|scope| {
-        let synced = scope.spawn(|| {
-            files
-                .iter()
-                .zip(paths)
-                .try_for_each(|(file, path)| file.sync_all().map_err(Error::io("sync", path)))
-        });
-        let check = || {
-            let one = |(side, path): (Side, &PathBuf)| {
-                let connection = verify::open(path, side, progress)?;
-                verify::check(&connection, path, side, blueprint)
-            };
-            SIDES.into_iter().zip(paths).map(one).collect::<Result<Vec<_>, Error>>()
-        };
-        let read = || {
-            let mut digests = Digests::new();
-            for (side, path) in SIDES.into_iter().zip(paths) {
-                let connection = verify::open(path, side, progress)?;
-                digests.extend(verify::digest_result(&connection, blueprint, side, progress)?);
-            }
-            source.check_unchanged(hash, progress).map(|()| digests)
-        };
-        let proven = together(progress, check, read);
-        join(synced).and(proven)
-    });
-    // Reading back wrote nothing but the header's end of the log.
-    files.iter().zip(paths).try_for_each(|(file, path)| file.sync_all().map_err(Error::io("sync", path)))?;
-    proven
-}
-
-/// Does two things at once; when one fails the other ends early, and only the failure is told.
-fn together<A, B: Send>(
-    progress: &Progress,
-    here: impl FnOnce() -> Result<A, Error>,
-    there: impl FnOnce() -> Result<B, Error> + Send,
-) -> Result<(A, B), Error> {
-    let or_stop = |error| {
-        let is_first = !progress.stop();
-        (is_first, error)
-    };
-    thread::scope(|scope| {
-        let other = scope.spawn(|| there().map_err(or_stop));
-        let ours = here().map_err(or_stop);
-        match (ours, join(other)) {
-            (Ok(ours), Ok(theirs)) => Ok((ours, theirs)),
-            (Err((true, error)), _) | (_, Err((_, error))) | (Err((false, error)), Ok(_)) => Err(error),
-        }
-    })
-}
-
-fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
-    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// What cannot be removed now, the next split removes.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use rusqlite::Connection;
 
@@ -107,4 +108,28 @@ pub(super) fn interrupt_with(
 ) -> rusqlite::Result<()> {
     let progress = std::sync::Arc::clone(progress);
     connection.progress_handler(STEPS, Some(move || progress.stop.load(Ordering::Relaxed)))
+}
+
+/// Does two things at once; when one fails the other ends early, and only the failure is told.
+pub(super) fn together<A, B: Send>(
+    progress: &Progress,
+    here: impl FnOnce() -> Result<A, Error>,
+    there: impl FnOnce() -> Result<B, Error> + Send,
+) -> Result<(A, B), Error> {
+    let or_stop = |error| {
+        let is_first = !progress.stop();
+        (is_first, error)
+    };
+    thread::scope(|scope| {
+        let other = scope.spawn(|| there().map_err(or_stop));
+        let ours = here().map_err(or_stop);
+        match (ours, join(other)) {
+            (Ok(ours), Ok(theirs)) => Ok((ours, theirs)),
+            (Err((true, error)), _) | (_, Err((_, error))) | (Err((false, error)), Ok(_)) => Err(error),
+        }
+    })
+}
+
+pub(super) fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

@@ -1,19 +1,23 @@
 //! The proof: the same rows on both sides, and two sound databases.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::Instant;
 
 use rusqlite::{Connection, OpenFlags};
 use serde::Serialize;
 
+use super::SIDES;
 use super::assign::Side;
 use super::catalog::{Table, quote};
 use super::digest::{self, Digest};
 use super::orphans::{Nulled, rowid_name};
 use super::plan::Blueprint;
-use super::progress::{self, Progress};
+use super::progress::{self, Progress, join, together};
+use super::source::Held;
 use crate::Error;
 
 /// Most findings of one database that are kept.
@@ -67,13 +71,18 @@ pub(super) fn digest_source(
     Ok(digests)
 }
 
-/// Digests the rows of a new database.
-pub(super) fn digest_result(
+/// What one thread reads of a new database while the other checks its pages.
+struct ReadBack {
+    digests: Digests,
+    foreign_key_violations: u64,
+}
+
+fn read_back(
     connection: &Connection,
     blueprint: &Blueprint,
     side: Side,
     progress: &Progress,
-) -> Result<Digests, Error> {
+) -> Result<ReadBack, Error> {
     let mut digests = Digests::new();
     for table in blueprint.tables(side) {
         digests.insert(
@@ -81,7 +90,10 @@ pub(super) fn digest_result(
             timed(|| digest::of_query(connection, &query(table, &[]), progress))?,
         );
     }
-    Ok(digests)
+    let sql = "SELECT count(*) FROM pragma_foreign_key_check";
+    let violations = connection.query_row(sql, [], |row| row.get(0));
+    let foreign_key_violations = violations.map_err(Error::sqlite("check", side.name()))?;
+    Ok(ReadBack { digests, foreign_key_violations })
 }
 
 fn timed(work: impl FnOnce() -> Result<Digest, Error>) -> Result<(Digest, f64), Error> {
@@ -107,7 +119,7 @@ fn query(table: &Table, nulled: &[&Nulled]) -> String {
 }
 
 /// Opens a new database to read it back; not read-only, so that closing it takes its write-ahead log away.
-pub(super) fn open(path: &Path, side: Side, progress: &Arc<Progress>) -> Result<Connection, Error> {
+fn open(path: &Path, side: Side, progress: &Arc<Progress>) -> Result<Connection, Error> {
     let failed = || Error::sqlite("read back", side.name());
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(failed())?;
@@ -117,31 +129,71 @@ pub(super) fn open(path: &Path, side: Side, progress: &Arc<Progress>) -> Result<
     Ok(connection)
 }
 
-/// Runs SQLite's own checks.
-pub(super) fn check(
-    connection: &Connection,
-    path: &Path,
-    side: Side,
-    blueprint: &Blueprint,
-) -> Result<Checked, Error> {
-    let failed = || Error::sqlite("check", side.name());
+fn check_integrity(connection: &Connection, side: Side) -> Result<Vec<String>, Error> {
     let look = || {
         let mut statement = connection.prepare(&format!("PRAGMA integrity_check({FINDINGS_COUNT_MAX})"))?;
-        let found = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
-        let sql = "SELECT count(*) FROM pragma_foreign_key_check";
-        let violations: u64 = connection.query_row(sql, [], |row| row.get(0))?;
-        Ok((found.into_iter().filter(|line| line != "ok").collect(), violations))
+        statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()
     };
-    let (integrity, foreign_key_violations) = look().map_err(failed())?;
+    let mut found = look().map_err(Error::sqlite("check", side.name()))?;
+    found.retain(|line| line != "ok");
+    Ok(found)
+}
+
+/// Reads everything back: one thread runs the integrity check, one reads all rows and the old file once more, and one
+/// waits for the disk.
+pub(super) fn prove(
+    source: &Held,
+    blueprint: &Blueprint,
+    paths: &[PathBuf; 2],
+    hash: &str,
+    progress: &Arc<Progress>,
+) -> Result<(Vec<Checked>, Digests), Error> {
+    let each = || SIDES.into_iter().zip(paths);
+    // Held until SQLite has closed these files: closing a descriptor would cancel its locks.
+    let files: Vec<File> = paths
+        .iter()
+        .map(|path| File::open(path).map_err(Error::io("open", path)))
+        .collect::<Result<_, _>>()?;
+    let sync = || {
+        let pairs = files.iter().zip(paths);
+        pairs.into_iter().try_for_each(|(file, path)| file.sync_all().map_err(Error::io("sync", path)))
+    };
+    let check = || {
+        let one = |(side, path): (Side, &PathBuf)| check_integrity(&open(path, side, progress)?, side);
+        each().map(one).collect::<Result<Vec<_>, Error>>()
+    };
+    let read = || {
+        let one = |(side, path): (Side, &PathBuf)| {
+            read_back(&open(path, side, progress)?, blueprint, side, progress)
+        };
+        let read = each().map(one).collect::<Result<Vec<_>, Error>>()?;
+        source.check_unchanged(hash, progress).map(|()| read)
+    };
+    let (integrity, read) = thread::scope(|scope| {
+        let synced = scope.spawn(sync);
+        let proven = together(progress, check, read);
+        join(synced).and(proven)
+    })?;
+    sync()?;
+    let (mut checked, mut digests) = (Vec::new(), Digests::new());
+    for (((side, path), integrity), read) in each().zip(integrity).zip(read) {
+        checked.push(Checked {
+            database: side.name(),
+            bytes: std::fs::metadata(path).map_err(Error::io("stat", path))?.len(),
+            integrity,
+            foreign_key_violations: read.foreign_key_violations,
+            foreign_key_violations_expected: expected_violations(blueprint, side),
+        });
+        digests.extend(read.digests);
+    }
+    Ok((checked, digests))
+}
+
+/// Violations inside a database that the old data has, unless they were set to NULL.
+fn expected_violations(blueprint: &Blueprint, side: Side) -> u64 {
     let begins = format!("{}.", side.name());
     let inside = blueprint.plan.references.iter().filter(|reference| {
         !reference.crosses && reference.from.starts_with(&begins) && blueprint.nulled.is_empty()
     });
-    Ok(Checked {
-        database: side.name(),
-        bytes: std::fs::metadata(path).map_err(Error::io("stat", path))?.len(),
-        integrity,
-        foreign_key_violations,
-        foreign_key_violations_expected: inside.map(|reference| reference.orphans).sum(),
-    })
+    inside.map(|reference| reference.orphans).sum()
 }
