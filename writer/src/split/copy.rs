@@ -34,6 +34,10 @@ pub(super) fn build(
     let mut seconds = BTreeMap::new();
     let mut fill = || {
         connection.execute_batch("BEGIN")?;
+        if blueprint.tables(side).next().is_none() {
+            // Only a table settles the encoding of a database.
+            connection.execute_batch("CREATE TABLE _penholder_probe(a); DROP TABLE _penholder_probe")?;
+        }
         for table in blueprint.tables(side) {
             let text = blueprint.texts.get(&table.name).unwrap_or(&table.sql);
             run(&connection, text)?;

@@ -285,10 +285,11 @@ fn refuse_retired(request: &Request) -> Result<(), Error> {
     Ok(())
 }
 
-/// How the writer will run on the store; what a store that is replaced was set to does not count.
+/// How the writer will run on the store: as the environment says, since there are no settings yet. What stands in the
+/// directory is of a store that is replaced, or of a split that was interrupted.
 fn config(request: &Request) -> Result<Config, Error> {
-    let loaded = if request.force { Config::new(&request.store) } else { Config::load(&request.store)? };
-    Config { databases: database_names(), ..loaded }.validate()
+    let environment = Config::load(request.store.join(publish::ASIDE))?;
+    Config { store: request.store.clone(), databases: database_names(), ..environment }.validate()
 }
 
 fn database_names() -> Vec<String> {

@@ -173,7 +173,7 @@ pub(super) fn make(source: &Source, request: &Request, progress: &Progress) -> R
     let sides = assign::assign(&catalog, &request.choices)?;
     let mut rehearsal = Rehearsal::of(&catalog).map_err(Error::sqlite("rehearse", &name))?;
     let mut refusals = std::mem::take(&mut rehearsal.refusals);
-    refuse_tables(&catalog, &mut refusals);
+    refuse_tables(&catalog, &sides, &mut refusals);
     refuse_open(&sides, &catalog, &mut refusals);
     let mut settled = references::settle(source, &catalog, &sides, &rehearsal, request.orphans, progress)?;
     let mut sorted = objects::sort(&catalog, &sides, &rehearsal);
@@ -245,7 +245,7 @@ fn planned_tables(
 }
 
 /// Tables that the writer could not work with, or that are its own.
-fn refuse_tables(catalog: &Catalog, refusals: &mut Vec<String>) {
+fn refuse_tables(catalog: &Catalog, sides: &BTreeMap<String, (Side, Said)>, refusals: &mut Vec<String>) {
     if catalog.assignable().next().is_none() {
         refusals.push("the old database has no tables".into());
     }
@@ -254,7 +254,8 @@ fn refuse_tables(catalog: &Catalog, refusals: &mut Vec<String>) {
         if name.to_ascii_lowercase().starts_with("_penholder_") {
             refusals.push(format!("table {name} is Penholder's own: this is a database of a store already"));
         }
-        if table.row_bytes_max > VALUE_BYTES_MAX as u64 {
+        let is_carried = side_of(catalog, sides, name).is_some_and(|side| side != Side::Drop);
+        if is_carried && table.row_bytes_max > VALUE_BYTES_MAX as u64 {
             refusals.push(format!(
                 "table {name} has a row of {} bytes, and the writer works with rows of up to {VALUE_BYTES_MAX}: move \
                  what is so large into files first, or leave the table behind with --drop {name}",

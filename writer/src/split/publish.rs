@@ -18,7 +18,7 @@ use crate::lock::StoreLock;
 use crate::{Config, Error, access, crash, filesystem};
 
 /// The directory within the store in which a split builds.
-const ASIDE: &str = ".split";
+pub(super) const ASIDE: &str = ".split";
 
 /// The report of the split that made the store.
 const RECORD: &str = "split.json";

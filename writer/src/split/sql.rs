@@ -26,8 +26,9 @@ enum Kind {
 pub(super) fn without_foreign_keys(sql: &str, wanted: &[usize]) -> Option<String> {
     let tokens = tokens(sql);
     let clauses = clauses(sql, &tokens);
-    let mut cuts: Vec<Range<usize>> =
-        wanted.iter().map(|place| clauses.get(*place).cloned()).collect::<Option<_>>()?;
+    let chosen: Vec<&Clause> = wanted.iter().map(|place| clauses.get(*place)).collect::<Option<_>>()?;
+    let ranges = chosen.into_iter().flat_map(|clause| [Some(&clause.text), clause.comma.as_ref()]);
+    let mut cuts: Vec<Range<usize>> = ranges.flatten().cloned().collect();
     cuts.sort_by_key(|cut| cut.start);
     let (mut text, mut end) = (String::with_capacity(sql.len()), 0);
     for cut in cuts {
@@ -38,8 +39,16 @@ pub(super) fn without_foreign_keys(sql: &str, wanted: &[usize]) -> Option<String
     Some(text)
 }
 
-/// What to cut for each foreign key: the constraint with its name and, around a table's constraint, one comma.
-fn clauses(sql: &str, tokens: &[Token]) -> Vec<Range<usize>> {
+/// What to cut for one foreign key.
+struct Clause {
+    /// The constraint with its name.
+    text: Range<usize>,
+    /// The comma before a constraint of the table; a comment may stand between the two.
+    comma: Option<Range<usize>>,
+}
+
+/// All foreign keys, in the order of the text.
+fn clauses(sql: &str, tokens: &[Token]) -> Vec<Clause> {
     let word = |at: usize, word: &str| tokens.get(at).is_some_and(|token| token.is(sql, word));
     let mut found = Vec::new();
     for at in 0..tokens.len() {
@@ -55,13 +64,13 @@ fn clauses(sql: &str, tokens: &[Token]) -> Vec<Range<usize>> {
             first -= 2;
         }
         let last = end_of_reference(sql, tokens, at);
-        let comma_before =
-            first > 0 && tokens.get(first - 1).is_some_and(|token| token.kind == Kind::Mark(b','));
-        if of_table.is_some() && comma_before {
-            first -= 1;
-        }
+        let before = first.checked_sub(1).and_then(|place| tokens.get(place));
+        let comma = before.filter(|token| of_table.is_some() && token.kind == Kind::Mark(b','));
         if let (Some(start), Some(end)) = (tokens.get(first), tokens.get(last)) {
-            found.push(start.at.start..end.at.end);
+            found.push(Clause {
+                text: start.at.start..end.at.end,
+                comma: comma.map(|token| token.at.clone()),
+            });
         }
     }
     found
@@ -215,7 +224,7 @@ mod tests {
     fn a_constraint_of_the_table_goes_with_its_name_and_one_comma() {
         let sql = "CREATE TABLE c(a, b, CONSTRAINT [to p] FOREIGN KEY (a, b) REFERENCES \"p\"(x, y) \
                    ON UPDATE NO ACTION ON DELETE CASCADE MATCH FULL NOT DEFERRABLE, UNIQUE (a))";
-        assert_eq!(cut(sql, &[0]), "CREATE TABLE c(a, b, UNIQUE (a))");
+        assert_eq!(cut(sql, &[0]), "CREATE TABLE c(a, b , UNIQUE (a))");
         assert_eq!(cut("CREATE TABLE c(a,FOREIGN KEY(a) REFERENCES p)", &[0]), "CREATE TABLE c(a)");
     }
 
@@ -223,14 +232,14 @@ mod tests {
     fn only_the_wanted_ones_go() {
         let sql = "CREATE TABLE c(a REFERENCES x, b REFERENCES y(id), FOREIGN KEY (a) REFERENCES z(id))";
         assert_eq!(cut(sql, &[1]), "CREATE TABLE c(a REFERENCES x, b , FOREIGN KEY (a) REFERENCES z(id))");
-        assert_eq!(cut(sql, &[2, 0]), "CREATE TABLE c(a , b REFERENCES y(id))");
+        assert_eq!(cut(sql, &[2, 0]), "CREATE TABLE c(a , b REFERENCES y(id) )");
         assert_eq!(without_foreign_keys(sql, &[3]), None);
     }
 
     #[test]
     fn constraints_without_a_comma_between_them_are_told_apart() {
         let sql = "CREATE TABLE c(a, b, FOREIGN KEY (a) REFERENCES x FOREIGN KEY (b) REFERENCES y)";
-        assert_eq!(cut(sql, &[0]), "CREATE TABLE c(a, b FOREIGN KEY (b) REFERENCES y)");
+        assert_eq!(cut(sql, &[0]), "CREATE TABLE c(a, b  FOREIGN KEY (b) REFERENCES y)");
         assert_eq!(cut(sql, &[1]), "CREATE TABLE c(a, b, FOREIGN KEY (a) REFERENCES x )");
     }
 

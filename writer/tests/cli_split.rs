@@ -1,0 +1,337 @@
+//! `penholder split` and `penholder diff` as people and scripts use them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may stop where it stands"
+)]
+
+mod cli_common;
+
+use std::os::unix::fs::PermissionsExt;
+
+use rusqlite::Connection;
+use serde_json::Value;
+
+use crate::cli_common::{Run, Store};
+
+const SQL: &str = "PRAGMA foreign_keys = OFF;
+    CREATE TABLE projects(id INTEGER PRIMARY KEY, name TEXT); INSERT INTO projects VALUES (1, 'one');
+    CREATE TABLE activity_sessions(id INTEGER PRIMARY KEY, app TEXT, project_id INT REFERENCES projects(id) ON DELETE SET NULL);
+    INSERT INTO activity_sessions VALUES (1, 'a', 1), (2, 'b', 9);
+    CREATE TABLE notes(id INTEGER PRIMARY KEY, body TEXT); INSERT INTO notes VALUES (1, 'x'), (2, 'y');
+    CREATE VIEW both_sides AS SELECT * FROM activity_sessions JOIN projects ON projects.id = project_id;";
+
+/// A legacy database beside a store that is not there yet.
+struct Old(Store);
+
+impl Old {
+    fn new() -> Self {
+        let old = Self(Store::empty());
+        old.change(SQL);
+        old
+    }
+
+    fn change(&self, sql: &str) {
+        Connection::open(self.0.beside("legacy.db")).unwrap().execute_batch(sql).unwrap();
+    }
+
+    /// `penholder split legacy.db --into STORE` with more words.
+    fn split(&self, words: &[&str]) -> Run {
+        let source = self.0.beside("legacy.db");
+        self.0.run(&[&["split", source.to_str().unwrap(), "--into", "STORE"], words].concat())
+    }
+
+    /// Splits with every decision made.
+    fn done(&self) -> Run {
+        self.split(&DECIDED).expect(0)
+    }
+
+    fn diff(&self, database: &str, words: &[&str]) -> Run {
+        let (a, b) = (self.0.beside("legacy.db"), self.0.path().join(database));
+        self.0.run(&[&["diff", a.to_str().unwrap(), b.to_str().unwrap()], words].concat())
+    }
+}
+
+const DECIDED: [&str; 4] = ["--activity", "notes", "--orphans", "keep"];
+
+#[test]
+fn a_check_shows_the_plan_changes_nothing_and_ends_with_3_if_the_split_would_refuse() {
+    let old = Old::new();
+    let before = std::fs::read(old.0.beside("legacy.db")).unwrap();
+    let run = old.split(&["--check"]).expect(3);
+    for part in [
+        "notes",
+        "a proposal",
+        "declared, on delete set null",
+        "left behind: view both_sides",
+        "CREATE VIEW both_sides",
+        "disk:",
+        "nobody has assigned: notes",
+        "--activity notes",
+        "--orphans keep",
+        "activity = [\"activity_sessions\", \"notes\"]",
+    ] {
+        assert!(run.stdout.contains(part), "no {part} in\n{}", run.stdout);
+    }
+    old.split(&["--check", "--activity", "notes"]).expect(3);
+    let run = old.split(&["--check", "--activity", "notes", "--orphans", "keep"]).expect(0);
+    assert!(run.stdout.contains("ready:"), "{}", run.stdout);
+    assert!(!old.0.path().exists() && before == std::fs::read(old.0.beside("legacy.db")).unwrap());
+}
+
+#[test]
+fn a_plan_as_json_has_everything_in_it() {
+    let old = Old::new();
+    let plan = &old.split(&["--check", "--json"]).expect(3).json()[0];
+    assert_eq!(plan["schema"], 1);
+    let notes = plan["tables"].as_array().unwrap().iter().find(|table| table["table"] == "notes").unwrap();
+    assert_eq!(
+        (&notes["rows"], &notes["said"], &notes["bytes"]),
+        (&2.into(), &"proposal".into(), &4096.into())
+    );
+    let reference = &plan["references"][0];
+    assert_eq!((&reference["orphans"], &reference["orphan_keys"][0]), (&1.into(), &"2".into()));
+    assert!(plan["needed_bytes"].as_u64() == Some(2 * plan["source"]["bytes"].as_u64().unwrap()));
+    assert!(plan["free_bytes"].as_u64().unwrap() > 0 && plan["estimated_seconds"].as_f64().is_some());
+    assert_eq!(plan["refusals"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_table_that_nobody_assigned_is_an_error_that_lists_it() {
+    let old = Old::new();
+    let run = old.split(&["--orphans", "keep"]).expect(1);
+    assert!(run.stderr.contains("nobody has assigned: notes") && run.stdout.is_empty(), "{run:?}");
+    assert!(!old.0.path().exists());
+    let run = old.split(&["--activity", "nots", "--orphans", "keep"]).expect(1);
+    assert!(run.stderr.contains("nots") && run.stderr.contains("name one of: projects"), "{run:?}");
+    let run = old.split(&["--activity", "notes", "--config", "NOTES"]).expect(1);
+    assert!(run.stderr.contains("two places"), "{run:?}");
+}
+
+#[test]
+fn a_map_assigns_and_flags_go_over_it() {
+    let old = Old::new();
+    let map = old.0.beside("map.toml");
+    std::fs::write(&map, "config = [\"notes\"]\ndrop = [\"activity_sessions\"]\n").unwrap();
+    let words = ["--map", map.to_str().unwrap(), "--check", "--json"];
+    let sides = |run: Run| -> Vec<String> {
+        let plan = run.json().remove(0);
+        let tables = plan["tables"].as_array().unwrap().clone();
+        tables
+            .iter()
+            .map(|table| format!("{} {} {}", table["table"], table["side"], table["said"]).replace('"', ""))
+            .collect()
+    };
+    assert_eq!(
+        sides(old.split(&words).expect(0)),
+        ["projects config built_in", "activity_sessions drop map", "notes config map"]
+    );
+    let run = old.split(&[&words[..], &["--activity", "notes", "--drop", "projects"]].concat()).expect(0);
+    assert_eq!(sides(run), ["projects drop flag", "activity_sessions drop map", "notes activity flag"]);
+    std::fs::write(&map, "[tables]\nnotes = \"activity\"\n").unwrap();
+    assert_eq!(
+        sides(old.split(&[&words[..], &["--orphans", "keep"]].concat()).expect(0))[2],
+        "notes activity map"
+    );
+    std::fs::write(&map, "activty = []\n").unwrap();
+    let run = old.split(&words).expect(1);
+    assert!(run.stderr.contains("map.toml") && run.stderr.contains("activty"), "{run:?}");
+}
+
+#[test]
+fn a_split_ends_with_a_table_and_the_next_steps_and_a_report_as_json() {
+    let old = Old::new();
+    let file = old.0.beside("report.json");
+    let run = old.split(&[&DECIDED[..], &["--report", file.to_str().unwrap()]].concat()).expect(0);
+    for part in [
+        "table",
+        "digest",
+        "seconds",
+        "total",
+        "integrity_check and foreign_key_check ok",
+        "unchanged, blake3",
+        "penholder serve",
+        "0440",
+        "to go back",
+    ] {
+        assert!(run.stdout.contains(part), "no {part} in\n{}", run.stdout);
+    }
+    let report: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    assert_eq!(
+        (&report["ok"], &report["schema"], &report["orphans"]),
+        (&true.into(), &1.into(), &"keep".into())
+    );
+    for table in report["tables"].as_array().unwrap() {
+        assert_eq!(
+            (&table["digest"], &table["rows"]),
+            (&table["source_digest"], &table["source_rows"]),
+            "{table}"
+        );
+    }
+    assert_eq!(report["left_behind"][0]["name"], "both_sides");
+    let record: Value =
+        serde_json::from_slice(&std::fs::read(old.0.path().join("split.json")).unwrap()).unwrap();
+    assert_eq!(record["store_id"], report["store_id"]);
+}
+
+#[test]
+fn a_second_run_says_so_and_does_nothing() {
+    let old = Old::new();
+    let report = old.split(&[&DECIDED[..], &["--json"]].concat()).expect(0).json().remove(0);
+    let control = std::fs::read(old.0.path().join("control")).unwrap();
+    let run = old.split(&[]).expect(0);
+    assert!(run.stdout.contains("is there already") && run.stdout.contains("nothing was done"), "{run:?}");
+    let again = old.split(&["--json"]).expect(0).json().remove(0);
+    assert_eq!((&again["already"], &again["store_id"]), (&true.into(), &report["store_id"]));
+    assert_eq!(control, std::fs::read(old.0.path().join("control")).unwrap());
+    old.change("INSERT INTO notes VALUES (3, 'written by an old program')");
+    let run = old.split(&[]).expect(0);
+    assert!(run.stderr.contains("has changed since"), "{run:?}");
+    let run = old.split(&["--retire"]).expect(1);
+    assert!(run.stderr.contains("not retired") && old.0.beside("legacy.db").exists(), "{run:?}");
+}
+
+#[test]
+fn another_store_is_never_overwritten_without_force() {
+    let old = Old::new();
+    old.0.run(&["serve", "STORE", "--once"]).expect(0);
+    let run = old.split(&DECIDED).expect(1);
+    assert!(run.stderr.contains("is a store already") && run.stderr.contains("--force"), "{run:?}");
+    old.split(&[&DECIDED[..], &["--check"]].concat()).expect(3);
+    old.split(&[&DECIDED[..], &["--force"]].concat()).expect(0);
+    let other = Old::new();
+    std::fs::create_dir(other.0.path()).unwrap();
+    std::fs::write(other.0.path().join("config.db"), "somebody's").unwrap();
+    let run = other.split(&[&DECIDED[..], &["--force"]].concat());
+    assert_eq!(run.code, 0, "{run:?}");
+    let third = Old::new();
+    std::fs::create_dir(third.0.path()).unwrap();
+    std::fs::write(third.0.path().join("config.db"), "somebody's").unwrap();
+    let run = third.split(&DECIDED).expect(1);
+    assert!(run.stderr.contains("config.db is there"), "{run:?}");
+    assert_eq!(std::fs::read(third.0.path().join("config.db")).unwrap(), b"somebody's");
+}
+
+#[test]
+fn a_store_with_commands_that_wait_is_not_replaced() {
+    let old = Old::new();
+    old.0.run(&["serve", "STORE", "--once"]).expect(0);
+    let waiting = cli_common::line("k");
+    old.0.feed(&["exec", "STORE", "--stdin", "--level", "queued"], &waiting).expect(0);
+    let run = old.split(&[&DECIDED[..], &["--force"]].concat()).expect(1);
+    assert!(run.stderr.contains("not applied yet") && run.stderr.contains("serve STORE --once"), "{run:?}");
+    let writer = old.0.serve();
+    old.split(&[&DECIDED[..], &["--force"]].concat()).expect(4);
+    assert_eq!(writer.stop(), 0);
+    assert_eq!(old.0.settings(), 1, "it was applied");
+}
+
+#[test]
+fn a_retired_file_is_renamed_and_can_no_longer_be_written() {
+    let old = Old::new();
+    let run = old.split(&[&DECIDED[..], &["--retire"]].concat()).expect(0);
+    assert!(run.stdout.contains("legacy.db.retired, read-only"), "{}", run.stdout);
+    assert!(!old.0.beside("legacy.db").exists());
+    let mode = std::fs::metadata(old.0.beside("legacy.db.retired")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o440);
+    let run = old.split(&["--retire"]).expect(0);
+    assert!(run.stdout.contains("is there already"), "{run:?}");
+}
+
+#[test]
+fn the_writer_works_on_the_store_and_applies_new_commands() {
+    let old = Old::new();
+    // Without a reference: whether those are enforced is another matter.
+    old.change(
+        "DROP VIEW both_sides; DROP TABLE projects; CREATE TABLE settings(key TEXT PRIMARY KEY, value TEXT);",
+    );
+    old.split(&["--activity", "notes"]).expect(0);
+    old.0.run(&["check", "STORE"]).expect(0);
+    old.0.run(&["status", "STORE"]).expect(0);
+    let rows =
+        old.0.run(&["query", "STORE", "--db", "activity", "SELECT count(*) AS n FROM notes", "--json"]);
+    assert_eq!(rows.expect(0).json()[0]["n"], 2, "it can be read before a writer ran");
+    // A client may come before the first writer, too.
+    old.0.feed(&["exec", "STORE", "--stdin", "--level", "durable"], &cli_common::line("early")).expect(0);
+    let writer = old.0.serve();
+    let insert = "INSERT INTO notes(body) VALUES ('new') RETURNING id";
+    let run = old.0.run(&["exec", "STORE", "--db", "activity", insert, "--json"]).expect(0);
+    assert_eq!(run.json()[0]["results"][0]["rows"][0][0], 3, "{run:?}");
+    assert_eq!(old.0.settings(), 1);
+    assert_eq!(writer.stop(), 0);
+    old.0.run(&["check", "STORE"]).expect(0);
+    // The schema is its own: nothing built in was made beside it, and migrations go on from here.
+    let tables =
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE '\\_penholder%' ESCAPE '\\'";
+    let run = old.0.run(&["query", "STORE", "--db", "config", tables, "--json"]).expect(0);
+    assert_eq!(
+        run.json().iter().map(|row| row["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>(),
+        ["settings"]
+    );
+    let schema = old.0.beside("schema");
+    std::fs::create_dir_all(schema.join("activity")).unwrap();
+    std::fs::write(schema.join("activity/001_more.sql"), "ALTER TABLE notes ADD COLUMN more TEXT;").unwrap();
+    old.0.run(&["serve", "STORE", "--once", "--schema", schema.to_str().unwrap()]).expect(0);
+    old.0.run(&["query", "STORE", "--db", "activity", "SELECT more FROM notes"]).expect(0);
+}
+
+#[test]
+fn quiet_says_nothing_and_json_is_one_object() {
+    let old = Old::new();
+    let run = old.split(&[&DECIDED[..], &["--quiet"]].concat()).expect(0);
+    assert_eq!((run.stdout.as_str(), run.stderr.as_str()), ("", ""));
+}
+
+#[test]
+fn diff_compares_by_content_and_lists_keys() {
+    let old = Old::new();
+    old.done();
+    let run = old.diff("activity.db", &[]).expect(0);
+    assert!(
+        run.stdout.contains("same    notes: 2 rows") && run.stderr.contains("projects (only in"),
+        "{run:?}"
+    );
+    old.change("UPDATE notes SET body = 'z' WHERE id = 1; DELETE FROM notes WHERE id = 2; INSERT INTO notes VALUES (3, 'n')");
+    let run = old.diff("activity.db", &["notes"]).expect(3);
+    for part in
+        ["3 differences by id", "changed            1", "only in the second 2", "only in the first  3"]
+    {
+        assert!(run.stdout.contains(part), "no {part} in\n{}", run.stdout);
+    }
+    let line = old.diff("activity.db", &["notes", "--json", "--limit", "1"]).expect(3).json().remove(0);
+    assert_eq!((&line["differences_count"], line["differences"].as_array().unwrap().len()), (&3.into(), 1));
+    let run = old.diff("activity.db", &["nowhere"]).expect(1);
+    assert!(run.stderr.contains("has no table nowhere"), "{run:?}");
+    let run = old.diff("config.db", &["notes"]).expect(1);
+    assert!(run.stderr.contains("config.db has no table notes"), "{run:?}");
+}
+
+#[test]
+fn diff_sees_storage_classes_and_keys_of_every_kind() {
+    let old = Old::new();
+    let other = old.0.beside("other.db");
+    let tables = "CREATE TABLE w(a TEXT, b, v, PRIMARY KEY (a, b)) WITHOUT ROWID; CREATE TABLE r(v); CREATE TABLE c(x);";
+    old.change(&format!(
+        "{tables} INSERT INTO w VALUES ('k', 1, 1), ('k', 2, x'00'); INSERT INTO r VALUES ('1'), (2);"
+    ));
+    let connection = Connection::open(&other).unwrap();
+    connection
+        .execute_batch(&format!(
+            "PRAGMA encoding = 'UTF-16le'; {} INSERT INTO w VALUES ('k', 1, 1.0), ('k', 2, x'00'); \
+             INSERT INTO r VALUES (1), (2);",
+            tables.replace("c(x)", "c(y)")
+        ))
+        .unwrap();
+    drop(connection);
+    let (a, b) = (old.0.beside("legacy.db"), other);
+    let run = old.0.run(&["diff", a.to_str().unwrap(), b.to_str().unwrap(), "w", "r", "c"]).expect(3);
+    for part in [
+        "changed            'k', 1",
+        "1 difference by a, b",
+        "1 difference by rowid",
+        "columns are not the same",
+    ] {
+        assert!(run.stdout.contains(part), "no {part} in\n{}", run.stdout);
+    }
+}
