@@ -239,9 +239,14 @@ fn a_disk_that_fills_up_on_the_way_leaves_no_store_and_the_next_run_starts_clean
     }
     let filler = disk.0.path().join("filler");
     let file = std::fs::File::create(&filler).unwrap();
-    let space = rustix::fs::statvfs(disk.0.path()).unwrap();
-    rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, space.f_bavail * space.f_frsize)
-        .unwrap();
+    // The split goes on writing while its space is taken.
+    let fill = || {
+        let space = rustix::fs::statvfs(disk.0.path()).unwrap();
+        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, space.f_bavail * space.f_frsize)
+    };
+    while fill().is_err() {
+        assert!(child.try_wait().unwrap().is_none(), "the split ended before the disk was full");
+    }
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");

@@ -135,13 +135,6 @@ impl<'c> Database<'c> {
         }
     }
 
-    /// Lets the last one to close it take the write-ahead log away: the file is then the whole database.
-    pub(crate) fn end_wal(&self) -> Result<(), Error> {
-        let mut keep = 0;
-        let told = self.connection.file_control(None::<&str>, FileControl::PersistWal(&mut keep));
-        told.map_err(Error::sqlite("close", &self.name))
-    }
-
     /// Runs one of the writer's own statements.
     pub(crate) fn run(
         &self,

@@ -44,6 +44,7 @@ use self::progress::together;
 use self::publish::{Found, Place};
 use self::source::{Held, Source};
 use crate::database::{self, Database};
+use crate::keeper::Keeper;
 use crate::{Config, Error, crash, recover};
 
 /// Version of the structure of plans and reports.
@@ -217,13 +218,14 @@ fn build(
 
 /// Adds what the writer keeps in each database, as its own first start would.
 fn found(aside: &Layout, config: &Config, store: StoreId) -> Result<(), Error> {
-    let open = |name: &String| database::open(aside, name, config);
-    let connections = config.databases.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-    let named = config.databases.iter().zip(&connections);
+    let mut keepers = Vec::new();
+    Keeper::complete(&mut keepers, aside, config)?;
+    let open = |keeper: &Keeper| database::open(aside, keeper, config);
+    let connections = keepers.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    let kept = keepers.iter().zip(&connections);
     let databases: Vec<_> =
-        named.map(|(name, (connection, guard))| Database::new(name, connection, guard.clone())).collect();
-    recover::found(&databases, store)?;
-    databases.iter().try_for_each(Database::end_wal)
+        kept.map(|(keeper, (connection, guard))| Database::new(keeper, connection, guard.clone())).collect();
+    recover::found(&databases, store)
 }
 
 /// What cannot be removed now, the next split removes.
