@@ -402,7 +402,9 @@ impl Model {
                 let hit: Vec<_> =
                     after.sessions.values_mut().filter(|project| **project == Some(one)).collect();
                 let is_sound = hit.is_empty() || self.projects.contains(&other);
-                hit.into_iter().for_each(|project| *project = Some(other));
+                for project in hit {
+                    *project = Some(other);
+                }
                 let text = format!("activity: UPDATE sessions SET project = {other} WHERE project = {one}");
                 (vec![text], is_sound)
             }

@@ -66,7 +66,7 @@ pub(crate) fn measure(scratch: &Path, rounds: usize, seconds: f64) -> Vec<Measur
 /// The processors of the clients and the writer, and the one of the program that spins.
 fn split(all: &CpuSet) -> (CpuSet, CpuSet) {
     let last = (0..CpuSet::MAX_CPU).rev().find(|&cpu| all.is_set(cpu)).unwrap();
-    let (mut others, mut own) = (all.clone(), CpuSet::new());
+    let (mut others, mut own) = (*all, CpuSet::new());
     if all.count() > 1 {
         others.unset(last);
     }

@@ -128,10 +128,9 @@ fn by_strace(arena: &mut Arena, faults: &[Fault], for_ever: bool) -> Result<(), 
 fn makes_sense(call: &str, fault: Fault) -> bool {
     match fault {
         Fault::Kill => true,
-        Fault::Error("EINTR") if call == "fcntl" => false,
-        Fault::Error("EINTR") => OF_FILES.contains(&call) || THAT_WAIT.contains(&call),
         // Locks fail for no disk; once is enough to see that a writer that cannot unlock gives up, a minute each.
-        Fault::Error("ENOSPC") if call == "fcntl" => false,
+        Fault::Error("EINTR" | "ENOSPC") if call == "fcntl" => false,
+        Fault::Error("EINTR") => OF_FILES.contains(&call) || THAT_WAIT.contains(&call),
         Fault::Error(_) => OF_FILES.contains(&call),
     }
 }
