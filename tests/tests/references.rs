@@ -316,7 +316,7 @@ fn what_a_reference_did_is_completed_after_a_death_between_the_commits() {
 }
 
 /// Where the writer may die.
-const POINTS: [&str; 3] = ["before_commit", "after_commit", "before_receipts"];
+const POINTS: [&str; 4] = ["before_commit", "after_commit", "after_commit", "before_receipts"];
 
 /// Printed, so that a failure can be looked at again; `PENHOLDER_TEST_SEED` sets it.
 fn seed() -> u64 {
@@ -356,12 +356,12 @@ impl Model {
     fn step(&mut self, random: &mut Random, id: i64) -> Command {
         let (one, other) = (key(random), key(random));
         let mut after = self.clone();
-        let (texts, is_sound) = match random.below(7) {
+        let (texts, is_sound) = match random.below(10) {
             0 => (
                 vec![format!("config: INSERT INTO projects (id) VALUES ({one})")],
                 after.projects.insert(one),
             ),
-            1 | 2 => {
+            1 | 2 | 7..=9 => {
                 after.sessions.insert(id, Some(one));
                 (
                     vec![format!("activity: INSERT INTO sessions (id, project) VALUES ({id}, {one})")],
@@ -424,7 +424,7 @@ fn random_commands_leave_what_they_must_whenever_the_writer_dies() {
     let mut store = store("cascade");
     let mut model = Model::default();
     let mut id = 0;
-    for round in 0..25 {
+    for round in 0..40 {
         assert!(store.stop().success());
         let mut client = store.client();
         let commands: Vec<_> = (0..=random.below(40))
@@ -435,7 +435,7 @@ fn random_commands_leave_what_they_must_whenever_the_writer_dies() {
             .collect();
         client.submit_batch(&commands, Durability::Queued).unwrap();
         drop(client);
-        let point = POINTS[usize::try_from(random.below(3)).unwrap()];
+        let point = POINTS[usize::try_from(random.below(4)).unwrap()];
         store.set("PENHOLDER_CRASH_AT", &format!("{point}:{}", 1 + random.below(12)));
         if store.try_start().is_ok() {
             store.wait_until("the end of the batch", |store| {

@@ -281,7 +281,7 @@ fn grants() -> impl Strategy<Value = (Vec<(usize, usize)>, bool)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 800, ..ProptestConfig::default() })]
 
     #[test]
     fn a_statement_is_allowed_exactly_if_the_grant_table_has_all_that_it_needs(
