@@ -25,6 +25,7 @@ pub mod worker;
 pub mod watcher;
 pub mod sealed;
 pub mod users;
+pub mod linked;
 mod verify;
 
 pub use plan::{Kind, Mix, Plan, Random};
