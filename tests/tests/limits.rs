@@ -239,3 +239,20 @@ fn a_frame_with_an_impossible_length_is_damage_and_allocates_nothing() {
     assert_eq!(store.quarantined().len(), 4, "{:?}", store.quarantined());
     assert!(applied(&store.client().execute(insert(1)).unwrap()));
 }
+
+#[test]
+fn more_streams_than_a_user_may_have_wait_and_are_served_when_others_are_over() {
+    let mut store = Store::new();
+    store.settings("[space]\nstreams_user_max = 2\n");
+    store.start();
+    let (mut one, mut two, mut three) = (store.client(), store.client(), store.client());
+    assert!(applied(&one.execute(insert(1)).unwrap()));
+    assert!(applied(&two.execute(insert(2)).unwrap()));
+    let ticket = three.submit(insert(3), Durability::Queued).unwrap();
+    let waited = three.wait(ticket, Duration::from_millis(1500));
+    assert!(matches!(waited, Err(ClientError::Timeout { .. })), "{waited:?}");
+    assert!(applied(&one.execute(insert(4)).unwrap()), "those who are in are served");
+    drop(one);
+    assert!(applied(&three.wait(ticket, PATIENCE).unwrap()));
+    assert_eq!(store.number("activity", "SELECT count(*) FROM ledger"), 4);
+}

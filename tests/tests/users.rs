@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use penholder_protocol::{SegmentKind, SegmentName};
+use penholder_protocol::{Command, SegmentKind, SegmentName, Statement};
 use penholder_tests::users::{ALICE, GROUP, MALLORY, User, WRITER, Writer, shared_store, worker};
 use penholder_tests::{Mix, Plan, SealedSegment, Store};
 
@@ -282,6 +282,25 @@ fn one_user_with_thousands_of_files_does_not_keep_another_waiting() {
         assert!(left > 1000, "served after all of hers but {left}");
         store.wait_until("an empty spool", |store| store.segments().is_empty());
         assert_eq!((rows(store, 50), store.quarantined().len()), (2000, 2000));
+    });
+}
+
+#[test]
+fn a_user_with_slow_commands_shares_the_time_with_others() {
+    with_either_writer(|store, _| {
+        // Each counts to five thousand, for some milliseconds.
+        let sql = "INSERT INTO ledger (client, sequence, nonce, bump) \
+                   SELECT 60, ?1, count(*), 1 FROM (WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL \
+                   SELECT i + 1 FROM n WHERE i < 5000) SELECT i FROM n)";
+        let slow = |sequence: i64| Command::from(Statement::new("activity", sql).bind(sequence));
+        let flood = SealedSegment::new(&store.path()).frame((1..=150).map(slow));
+        put(store, MALLORY, flood.name(), &flood.bytes());
+        store.wait_until("her first rows", |store| rows(store, 60) > 0);
+        a_bystander_is_served(store, 1);
+        // By what was done before it, not by the time that took.
+        let done = rows(store, 60);
+        assert!(done < 100, "served after {done} of hers");
+        store.wait_until("the rest of hers", |store| rows(store, 60) == 150);
     });
 }
 

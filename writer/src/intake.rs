@@ -31,6 +31,8 @@ pub(crate) struct Intake {
     /// Where streams that are over stood: one that comes back must go on from there.
     over: HashMap<StreamId, (u32, Sequence)>,
     turns: Turns,
+    /// Bytes that wait to be applied, by user as they stand in `turns`; kept for its memory.
+    queued: Vec<usize>,
     arrivals: Arrivals,
     quarantine: Quarantine,
     /// More streams are over than were let go of.
@@ -65,6 +67,7 @@ impl Intake {
             streams: HashMap::new(),
             over: HashMap::new(),
             turns: Turns::default(),
+            queued: Vec::new(),
             arrivals: Arrivals::default(),
             over_left: false,
             scratch: Vec::new(),
@@ -289,15 +292,16 @@ impl Intake {
     ) -> Result<bool, Error> {
         let users = self.turns.users_count().max(1);
         let share = (config.batch_bytes_max / users).max(config.turn_bytes);
-        let mut queued = vec![0; users];
+        self.queued.clear();
+        self.queued.resize(users, 0);
         for stream in self.streams.values().filter(|stream| stream.queue_bytes > 0) {
-            if let Some(queued) = self.turns.user(stream.uid).and_then(|user| queued.get_mut(user)) {
+            if let Some(queued) = self.turns.user(stream.uid).and_then(|user| self.queued.get_mut(user)) {
                 *queued += stream.queue_bytes;
             }
         }
         let mut left_out = false;
         for ((_, user), id) in self.turns.iter() {
-            let Some(queued) = queued.get_mut(user) else { continue };
+            let Some(queued) = self.queued.get_mut(user) else { continue };
             if *queued >= share || self.findings.searched >= SEARCHED_BYTES_PER_TURN {
                 left_out = true;
                 if users == 1 {

@@ -222,3 +222,20 @@ fn status_says_who_has_how_much_in_the_spool() {
     let text = store.run(&["status", "STORE"]).expect(0).stdout;
     assert!(text.contains("uid 4242 1 segment in 1 stream"), "{text}");
 }
+
+#[test]
+fn serve_refuses_a_store_with_unsafe_modes_and_says_how_to_mend_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let store = Store::new();
+    for (name, bad, mend) in
+        [("spool", 0o777, "chmod 1777"), ("", 0o777, "chmod 0750"), ("config.db", 0o666, "chmod 0640")]
+    {
+        let path = if name.is_empty() { store.path() } else { store.path().join(name) };
+        let good = std::fs::metadata(&path).unwrap().permissions();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(bad)).unwrap();
+        let refused = store.run(&["serve", "STORE", "--once"]).expect(1).stderr;
+        assert!(refused.contains(&format!("{mend} {}", path.display())), "{refused}");
+        std::fs::set_permissions(&path, good).unwrap();
+    }
+    store.run(&["serve", "STORE", "--once"]).expect(0);
+}
