@@ -180,7 +180,8 @@ mod tests {
             assert!(moved == gone as u64 && gone <= FILES_PER_TURN, "{moved} moved, {gone} gone");
             turns += 1;
         }
-        assert_eq!((turns, count(&layout.spool())), (1000_usize.div_ceil(FILES_PER_TURN), 0));
+        assert!(turns > 20, "{turns} turns: one of them was long");
+        assert_eq!(count(&layout.spool()), 0);
         assert_eq!(count(&layout.quarantine()), 2000);
         let reason = layout.quarantine().join(format!("{}.reason", name(77)));
         assert_eq!(std::fs::read_to_string(reason).unwrap(), "reason 77\n");

@@ -1,6 +1,7 @@
 //! Deletes segments whose commands are durable in every database they touch and were told to their clients.
 
 use std::io::ErrorKind;
+use std::path::Path;
 
 use penholder_protocol::{Layout, sync_directory};
 
@@ -39,20 +40,42 @@ fn delete(
     }
     control.write(true)?;
     crash::point("before_unlink");
-    for segment in finished {
-        let path = layout.segment(segment.name);
-        match std::fs::remove_file(&path) {
-            // Its owner put something else in its place; that is looked at like anything new.
-            Err(error) if matches!(error.kind(), ErrorKind::IsADirectory | ErrorKind::PermissionDenied) => {
-                log::warn!("{} is no segment any more and is left alone: {error}", path.display());
-            }
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(Error::io("remove", &path)(error));
-            }
-            Ok(()) | Err(_) => {}
-        }
-    }
+    finished.iter().try_for_each(|segment| unlink(&layout.segment(segment.name)))?;
     sync_directory(&layout.spool()).map_err(Error::io("sync", &layout.spool()))?;
     crash::point("after_unlink");
     Ok(())
+}
+
+fn unlink(path: &Path) -> Result<(), Error> {
+    match std::fs::remove_file(path) {
+        // Its owner put something else in its place; that is looked at like anything new.
+        Err(error) if matches!(error.kind(), ErrorKind::IsADirectory | ErrorKind::PermissionDenied) => {
+            log::warn!("{} is no segment any more and is left alone: {error}", path.display());
+            Ok(())
+        }
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_put_in_the_place_of_its_segment_stops_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("segment");
+        unlink(&path).unwrap();
+        std::fs::write(&path, "segment").unwrap();
+        unlink(&path).unwrap();
+        assert!(!path.exists());
+        std::fs::create_dir(&path).unwrap();
+        unlink(&path).unwrap();
+        assert!(path.is_dir());
+        let below_a_file = directory.path().join("file").join("segment");
+        std::fs::write(directory.path().join("file"), "").unwrap();
+        assert!(unlink(&below_a_file).is_err(), "anything else is the machine's failure");
+    }
 }

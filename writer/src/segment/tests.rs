@@ -68,9 +68,11 @@ impl Bench {
     }
 }
 
-/// Frames enough to fill more than the longest frame behind the second one.
+/// Frames enough to fill more than what is searched at once behind the second one; the last is small.
 fn long(boot: [u8; 16]) -> Bench {
-    Bench::new(boot, &[100, 100, 2 << 20, 2 << 20, 2 << 20, 100])
+    const LARGE: usize = 3 << 20;
+    const { assert!(3 * LARGE > 2 * LaterFrame::REACH_BYTES) };
+    Bench::new(boot, &[100, 100, LARGE, LARGE, LARGE, 100])
 }
 
 #[test]
