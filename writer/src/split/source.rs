@@ -301,3 +301,78 @@ fn explain(path: &Path, error: rusqlite::Error) -> Error {
         _ => Error::sqlite("read", path.display().to_string().trim_end_matches(".db"))(error),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn legacy() -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("le gacy%?#ä.db");
+        let connection = Connection::open(&path).unwrap();
+        connection.execute_batch("CREATE TABLE t(a); INSERT INTO t VALUES ('some text')").unwrap();
+        (directory, path)
+    }
+
+    /// What is said at the end about a file that `change` worked on in between.
+    fn said_after(change: impl FnOnce(&Path)) -> Result<(), String> {
+        let (_directory, path) = legacy();
+        let source = Source::open(&path).unwrap();
+        let progress = Progress::default();
+        let hash = source.held.hash(&progress).unwrap();
+        change(&path);
+        source.held.check_unchanged(&hash, &progress).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_file_that_nobody_touched_is_unchanged_whatever_its_name() {
+        assert_eq!(said_after(|_| {}), Ok(()));
+        let (_directory, path) = legacy();
+        let source = Source::open(&path).unwrap();
+        let rows = |connection: &Connection, schema: &str| {
+            connection
+                .query_row(&format!("SELECT count(*) FROM {schema}.t"), [], |row| row.get::<_, i64>(0))
+                .unwrap()
+        };
+        assert_eq!(rows(&source.held.connect().unwrap(), "main"), 1);
+        let flags = OpenFlags::default() | OpenFlags::SQLITE_OPEN_URI;
+        let other = Connection::open_in_memory_with_flags(flags).unwrap();
+        source.held.attach_to(&other).unwrap();
+        assert_eq!(rows(&other, SCHEMA), 1);
+        assert!(other.execute(&format!("DELETE FROM {SCHEMA}.t"), []).is_err(), "it can only be read");
+    }
+
+    #[test]
+    fn a_file_that_was_overwritten_without_a_lock_is_noticed_even_if_its_time_was_set_back() {
+        let overwrite = |path: &Path| {
+            let times = std::fs::metadata(path).unwrap().modified().unwrap();
+            let mut bytes = std::fs::read(path).unwrap();
+            let last = bytes.len() - 1;
+            bytes[last] ^= 1;
+            let mut file = File::options().write(true).open(path).unwrap();
+            file.write_all(&bytes).unwrap();
+            file.set_modified(times).unwrap();
+        };
+        assert!(said_after(overwrite).unwrap_err().contains("changed while it was read"));
+    }
+
+    #[test]
+    fn a_file_that_was_replaced_touched_or_got_a_log_is_noticed() {
+        let replace = |path: &Path| {
+            let copy = beside(path, ".copy");
+            std::fs::copy(path, &copy).unwrap();
+            std::fs::rename(copy, path).unwrap();
+        };
+        assert!(said_after(replace).unwrap_err().contains("was written to or replaced"));
+        let touch = |path: &Path| {
+            let file = File::options().write(true).open(path).unwrap();
+            file.set_modified(std::time::UNIX_EPOCH).unwrap();
+        };
+        assert!(said_after(touch).unwrap_err().contains("was written to or replaced"));
+        let log = |path: &Path| std::fs::write(beside(path, "-wal"), "x").unwrap();
+        assert!(said_after(log).unwrap_err().contains("not in the database yet"));
+    }
+}
