@@ -48,7 +48,7 @@ CREATE INDEX visits_long ON visits (seconds) WHERE seconds > 100;
 CREATE INDEX pages_by_length ON pages (length(url), lower(owner));
 CREATE UNIQUE INDEX "odd index" ON "odd ""table""" ("a b" COLLATE RTRIM, "order" DESC, [c.d]);
 CREATE VIEW long_visits AS SELECT id, minutes FROM visits WHERE seconds > 400;
-CREATE VIEW owned (url, quota) AS SELECT url, quota FROM pages JOIN owners ON owner = name;
+CREATE VIEW owned (url, quota) AS SELECT url, quota FROM pages JOIN owners ON name = owner;
 CREATE TRIGGER pages_audited AFTER INSERT ON pages BEGIN INSERT INTO audit (what) VALUES ('page ' || new.url); END;
 -- Over the cut, where neither can go on.
 CREATE VIEW visited AS SELECT url, seconds FROM visits JOIN pages ON pages.id = page_id;
