@@ -26,6 +26,7 @@ pub mod watcher;
 pub mod sealed;
 pub mod users;
 pub mod linked;
+pub mod disk;
 mod verify;
 
 pub use plan::{Kind, Mix, Plan, Random};

@@ -78,7 +78,10 @@ pub fn note_power_loss(directory: &Path, lengths: &BTreeMap<PathBuf, u64>) {
         let intents =
             |line: &&str| ["client ", "stream ", "submitting "].iter().any(|word| line.starts_with(word));
         let kept: String = whole_lines(unheard).split_inclusive('\n').filter(intents).collect();
-        std::fs::write(path, format!("{heard}{kept}power\n")).unwrap();
+        // Without its first line it is the log of a client that never began.
+        if !heard.is_empty() || !kept.is_empty() {
+            std::fs::write(path, format!("{heard}{kept}power\n")).unwrap();
+        }
     }
 }
 

@@ -21,6 +21,7 @@ mod script;
 mod sweep;
 mod mount;
 mod power;
+mod simulated;
 mod full;
 mod neighbours;
 mod readers;

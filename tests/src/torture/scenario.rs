@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::arena::{Arena, Bound};
-use crate::{crowd, full, kill, neighbours, power, readers, soak, stopped, sweep, waking};
+use crate::{crowd, full, kill, neighbours, power, readers, simulated, soak, stopped, sweep, waking};
 
 /// Why a scenario cannot run on this machine.
 pub(crate) type Skip = String;
@@ -75,6 +75,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         "short writes at every write, once and from there on",
     ),
     scenario("power", 20, IfPossible(power::run), "power cuts on a loop-mounted ext4"),
+    scenario(
+        "simulated",
+        15,
+        IfPossible(simulated::run),
+        "power cuts on a simulated disk, with every state they may leave",
+    ),
     scenario(
         "full",
         15,

@@ -1,0 +1,80 @@
+//! The files of a disk at one moment.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use super::{Change, FileId, NameChange, Pending};
+
+/// Directories, names, and the content of files; a file that has no name is still there for who gives it one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Image {
+    directories: BTreeSet<String>,
+    names: BTreeMap<String, FileId>,
+    contents: BTreeMap<FileId, Vec<u8>>,
+}
+
+impl Image {
+    pub(super) fn apply(&mut self, pending: &Pending) {
+        match pending {
+            Pending::Content(file, change) => change.apply(self.contents.entry(*file).or_default()),
+            Pending::Name(change) => self.rename(change),
+        }
+    }
+
+    fn rename(&mut self, change: &NameChange) {
+        match change {
+            NameChange::Create { path, file } => {
+                self.names.insert(path.clone(), *file);
+            }
+            NameChange::Rename { from, to, file } => {
+                // The name it had need not have reached the medium before.
+                if self.names.get(from) == Some(file) {
+                    self.names.remove(from);
+                }
+                self.names.insert(to.clone(), *file);
+            }
+            NameChange::Unlink { path } => {
+                self.names.remove(path);
+            }
+            NameChange::MakeDirectory { path } => {
+                self.directories.insert(path.clone());
+            }
+        }
+    }
+
+    pub(super) fn names_of_files(&self) -> BTreeMap<FileId, &str> {
+        self.names.iter().map(|(name, file)| (*file, name.as_str())).collect()
+    }
+
+    pub(super) fn file(&self, path: &str) -> Option<FileId> {
+        self.names.get(path).copied()
+    }
+
+    /// Writes the files whose path begins with `from` below `to`.
+    pub fn lay_out(&self, from: &str, to: &Path) {
+        let below = |path: &str| path.strip_prefix(from).map(|rest| to.join(rest.trim_start_matches('/')));
+        for place in self.directories.iter().filter_map(|path| below(path)) {
+            std::fs::create_dir_all(place).unwrap();
+        }
+        for (path, file) in &self.names {
+            let Some(place) = below(path) else { continue };
+            std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+            let content = self.contents.get(file).map(Vec::as_slice).unwrap_or_default();
+            std::fs::write(place, content).unwrap();
+        }
+    }
+}
+
+impl Change {
+    fn apply(&self, content: &mut Vec<u8>) {
+        match self {
+            Self::Write { offset, bytes } => {
+                if content.len() < offset + bytes.len() {
+                    content.resize(offset + bytes.len(), 0);
+                }
+                content[*offset..*offset + bytes.len()].copy_from_slice(bytes);
+            }
+            Self::Truncate { length } => content.resize(*length, 0),
+        }
+    }
+}
