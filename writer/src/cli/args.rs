@@ -17,8 +17,8 @@ const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failure, 2 usage, 3 a verification
 #[command(name = "penholder", version, after_help = EXIT_CODES, before_help = "\
 Examples:
   penholder serve ./store
-  penholder exec ./store --db activity \"INSERT INTO activity_events(at, kind) VALUES (?1, ?2)\" 1763674455000 focus
-  penholder query ./store --db activity \"SELECT count(*) FROM activity_events\"
+  penholder exec ./store --db config \"INSERT INTO projects(name) VALUES (?1)\" Penholder
+  penholder query ./store --db config \"SELECT count(*) FROM projects\"
   penholder status ./store")]
 pub(super) struct Cli {
     #[command(flatten)]
@@ -210,7 +210,7 @@ Examples:
   penholder rejected ./store
   penholder rejected ./store show 0123456789abcdef0123456789abcdef-7
   penholder rejected ./store retry 0123456789abcdef0123456789abcdef-7
-  penholder rejected ./store drop 0123456789abcdef0123456789abcdef-7 0123456789abcdef0123456789abcdef-8")]
+  penholder rejected ./store drop 0123456789abcdef0123456789abcdef-7")]
 pub(super) struct RejectedArgs {
     /// Directory of the store
     pub(super) store: PathBuf,
@@ -226,7 +226,7 @@ pub(super) struct RejectedArgs {
 pub(super) enum RejectedAction {
     /// Lists them, oldest first
     List,
-    /// Shows one in full, in the form that `exec --stdin` takes
+    /// Shows one in full; the last line is in the form that `exec --stdin` takes
     Show {
         /// As listed: <stream>-<sequence>
         id: String,
@@ -272,8 +272,7 @@ Examples:
   penholder quarantine ./store
   penholder quarantine ./store show 0123456789abcdef0123456789abcdef-00000001.live
   penholder quarantine ./store release 0123456789abcdef0123456789abcdef-00000001.live
-  penholder quarantine ./store show 0123456789abcdef0123456789abcdef-00000001.live --commands | \
-penholder exec ./store --stdin
+  penholder quarantine ./store show ID --commands | penholder exec ./store --stdin
   penholder quarantine ./store drop 0123456789abcdef0123456789abcdef-00000001.live")]
 pub(super) struct QuarantineArgs {
     /// Directory of the store

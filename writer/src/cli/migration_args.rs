@@ -11,7 +11,7 @@ use penholder::split::OrphanPolicy;
 Examples:
   penholder split legacy.db --into ./store --check
   penholder split legacy.db --into ./store
-  penholder split legacy.db --into ./store --activity visits --config users --orphans keep --report split.json
+  penholder split legacy.db --into ./store --activity visits --config users --orphans keep
   penholder split legacy.db --into ./store --map tables.toml --retire
 where tables.toml holds
   activity = [\"visits\"]
