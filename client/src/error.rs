@@ -14,7 +14,7 @@ use penholder_protocol::{EncodeError, Sequence, StreamId};
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The directory has no control file: no writer ever made a store here. Nothing was queued.
-    #[error("no store in {path}; run `penholder serve {path}` on it once to make one", path = path.display())]
+    #[error("no store in {path}; run `penholder serve {path}` once to make one", path = path.display())]
     NoStore {
         /// The directory that was asked for.
         path: PathBuf,

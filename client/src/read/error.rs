@@ -9,7 +9,7 @@ use penholder_protocol::Tick;
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The directory has no control file: no writer ever made a store here.
-    #[error("no store in {}; run `penholder serve` on it once to make one", path.display())]
+    #[error("no store in {path}; run `penholder serve {path}` once to make one", path = path.display())]
     NoStore {
         /// The directory that was asked for.
         path: PathBuf,
