@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use penholder_protocol::limits::RECORD_BYTES_MAX;
 use penholder_protocol::receipt::{HEADER_BYTES, ReceiptHeader, STATE_QUARANTINED, decode_record};
 use penholder_protocol::{Applied, Code, DecodeError, Layout, Outcome, Progress, ProgressCell};
-use penholder_protocol::{Rejection, Sequence, StoreId, StreamId};
+use penholder_protocol::{Rejection, Sequence, StoreId, StreamId, Tick};
 
 use crate::ClientError;
 use crate::unread::Unread;
@@ -47,6 +47,8 @@ pub(crate) struct Receipts {
     opened: Option<Opened>,
     looked: Option<Instant>,
     unread: Unread,
+    /// The last tick that was read: every command that is settled was committed by then.
+    tick: Tick,
     buffer: Vec<u8>,
 }
 
@@ -69,6 +71,7 @@ impl Receipts {
             opened: None,
             looked: None,
             unread: Unread::default(),
+            tick: Tick::default(),
             buffer: Vec::new(),
         }
     }
@@ -77,9 +80,10 @@ impl Receipts {
         self.stream
     }
 
-    /// What the writer last published, if it ever did; looks for the file from time to time only.
+    /// What the writer last published, if it ever did; looks at the file from time to time only.
     pub(crate) fn cell(&mut self) -> Result<Option<ProgressCell>, ClientError> {
-        if self.opened.is_none() && self.looked.is_none_or(|looked| looked.elapsed() >= LOOK_AGAIN) {
+        if self.looked.is_none_or(|looked| looked.elapsed() >= LOOK_AGAIN) {
+            self.leave_replaced()?;
             self.look()?;
         }
         Ok(self.opened.as_ref().map(|opened| opened.progress.read()))
@@ -92,26 +96,28 @@ impl Receipts {
 
     /// The final outcome of a command, if it has one. Results are handed out once, rejections as often as asked for.
     pub(crate) fn outcome(&mut self, sequence: Sequence) -> Result<Option<Outcome>, ClientError> {
-        let Some(opened) = &self.opened else { return Ok(None) };
-        let mut cell = opened.progress.read();
-        if sequence > cell.applied && cell.state == STATE_QUARANTINED {
-            thread::sleep(SETTLE);
-            cell = opened.progress.read();
-            if sequence > cell.applied {
-                return Ok(Some(quarantined()));
+        if sequence > self.unread.settled() {
+            let Some(opened) = &self.opened else { return Ok(None) };
+            let mut cell = opened.progress.read();
+            if sequence > cell.applied && cell.state == STATE_QUARANTINED {
+                thread::sleep(SETTLE);
+                cell = opened.progress.read();
+                if sequence > cell.applied {
+                    return Ok(Some(quarantined()));
+                }
             }
+            if sequence > cell.applied {
+                return Ok(None);
+            }
+            self.read_records()?;
         }
-        if sequence > cell.applied {
-            return Ok(None);
-        }
-        self.read_records()?;
         if let Some(outcome) = self.unread.take(sequence) {
             return Ok(Some(outcome));
         }
         if self.unread.may_have_lost(sequence) {
             return Err(ClientError::OutcomeLost { stream: self.stream, sequence });
         }
-        Ok(Some(Outcome::Applied(Applied { tick: cell.tick, results: None })))
+        Ok(Some(Outcome::Applied(Applied { tick: self.tick, results: None })))
     }
 
     /// Waits for the final outcome of a command; `None` when the time is over.
@@ -159,18 +165,26 @@ impl Receipts {
             return Ok(());
         };
         opened.progress.wait(bell, time);
-        if opened.progress.bell() == bell {
-            let metadata = opened.file.metadata().map_err(ClientError::io("look at", &self.path))?;
-            if metadata.nlink() == 0 {
-                self.opened = None;
-            }
+        if opened.progress.bell() == bell { self.leave_replaced() } else { Ok(()) }
+    }
+
+    /// Lets go of a file that the writer has removed. What it told is read first: the next one tells it no more.
+    fn leave_replaced(&mut self) -> Result<(), ClientError> {
+        let Some(opened) = &self.opened else { return Ok(()) };
+        let metadata = opened.file.metadata().map_err(ClientError::io("look at", &self.path))?;
+        if metadata.nlink() == 0 {
+            self.read_records()?;
+            self.opened = None;
         }
         Ok(())
     }
 
-    /// Opens the file if it is there and complete.
+    /// Opens the file if it is there and complete, and not open yet.
     fn look(&mut self) -> Result<(), ClientError> {
         self.looked = Some(Instant::now());
+        if self.opened.is_some() {
+            return Ok(());
+        }
         match open(&self.path, self.store, self.stream) {
             Ok(opened) => self.opened = Some(opened),
             // Not made yet, or not all of it.
@@ -194,6 +208,7 @@ impl Receipts {
                 // The writer began anew in the same file.
                 opened.position = cell.records_start;
             }
+            self.tick = self.tick.max(cell.tick);
             if opened.position >= cell.records_end {
                 self.unread.complete(cell.applied);
                 return Ok(());

@@ -56,6 +56,11 @@ impl Unread {
         self.settled = self.settled.max(through);
     }
 
+    /// Every command up to this one has an outcome, and no further record.
+    pub(crate) fn settled(&self) -> Sequence {
+        self.settled
+    }
+
     /// The outcome of a command. Results are handed out once; a rejection stays, as nothing else tells it from success.
     pub(crate) fn take(&mut self, sequence: Sequence) -> Option<Outcome> {
         match self.outcomes.get(&sequence)? {

@@ -1,5 +1,5 @@
 //! Waiting for outcomes that a writer made by hand publishes.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests fail by panicking")]
 
 use std::time::{Duration, Instant};
 
@@ -192,6 +192,27 @@ fn a_receipt_file_that_was_made_anew_is_found() {
     std::fs::remove_file(&receipts.path).unwrap();
     FakeReceipts::create(&store, client.stream()).publish(2, 2);
     assert_eq!(client.wait(two, LONG).unwrap(), applied(2));
+}
+
+#[test]
+fn what_a_removed_receipt_file_told_is_not_forgotten() {
+    let store = FakeStore::new();
+    let mut client = Client::connect(store.path()).unwrap();
+    let commands: Vec<_> = (1..=3).map(insert).collect();
+    let tickets: Vec<_> = client.submit_batch(&commands, Durability::Queued).unwrap().iter().collect();
+    let mut receipts = FakeReceipts::create(&store, client.stream());
+    receipts.publish(1, 1);
+    client.wait(tickets[0], LONG).unwrap();
+    receipts.record(2, &rejected("two"));
+    receipts.publish(2, 2);
+    std::fs::remove_file(&receipts.path).unwrap();
+    let mut anew = FakeReceipts::create(&store, client.stream());
+    std::thread::sleep(SHORT);
+    assert_eq!(client.outcome(tickets[2]).unwrap(), None, "the new file is open");
+    assert_eq!(client.outcome(tickets[1]).unwrap(), Some(rejected("two")));
+    anew.publish(3, 3);
+    assert_eq!(client.wait(tickets[2], LONG).unwrap(), applied(3));
+    assert_eq!(client.outcome(tickets[1]).unwrap(), Some(rejected("two")));
 }
 
 #[test]

@@ -201,10 +201,39 @@ impl ReceiptFile {
             self.marks.pop_front();
         }
         let hole = receipt::HEADER_BYTES as u64..self.cell.records_start;
+        if hole.is_empty() {
+            // No run of records begins early enough: the file was resumed, or begins with one long run.
+            return Ok(());
+        }
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         match rustix::fs::fallocate(&self.file, flags, hole.start, hole.end - hole.start) {
             Err(rustix::io::Errno::OPNOTSUPP) | Ok(()) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn old_records_without_a_known_start_are_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, stream) = (StoreId([1; 16]), StreamId([2; 16]));
+        let path = directory.path().join("receipts");
+        let mut file =
+            ReceiptFile::resume_or_create(&path, store, stream, rustix::process::geteuid().as_raw()).unwrap();
+        file.cell.records_end += 3 * RECORDS_BYTES_KEPT;
+        file.cut_head().unwrap();
+        assert_eq!(file.cell.records_start, receipt::HEADER_BYTES as u64, "resumed: no run of it is known");
+        file.marks.push_back(file.cell.records_start);
+        file.cut_head().unwrap();
+        assert_eq!(file.cell.records_start, receipt::HEADER_BYTES as u64, "one run that is longer than all");
+        file.marks.push_back(file.cell.records_end - 2 * RECORDS_BYTES_KEPT);
+        file.cut_head().unwrap();
+        assert_eq!(file.cell.records_start, file.cell.records_end - 2 * RECORDS_BYTES_KEPT);
     }
 }
