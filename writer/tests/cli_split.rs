@@ -335,3 +335,23 @@ fn diff_sees_storage_classes_and_keys_of_every_kind() {
         assert!(run.stdout.contains(part), "no {part} in\n{}", run.stdout);
     }
 }
+
+#[test]
+fn the_writer_enforces_the_references_that_were_foreign_keys() {
+    let old = Old::new();
+    old.done();
+    let writer = old.0.serve();
+    let insert = |id: &str, project: &str| {
+        let sql = "INSERT INTO activity_sessions VALUES (?1, 'x', ?2)";
+        old.0.run(&["exec", "STORE", "--db", "activity", sql, id, project])
+    };
+    insert("3", "1").expect(0);
+    insert("4", "77").expect(6);
+    let delete = "DELETE FROM projects WHERE id = 1";
+    old.0.run(&["exec", "STORE", "--db", "config", delete]).expect(0);
+    let sql = "SELECT group_concat(id || ':' || ifnull(project_id, '-'), ' ') AS rows FROM activity_sessions";
+    let rows = old.0.run(&["query", "STORE", "--db", "activity", sql, "--json"]).expect(0);
+    // What was set to NULL refers to nothing; the orphan that was kept is as it was.
+    assert_eq!(rows.json()[0]["rows"], "1:- 2:9 3:-");
+    assert_eq!(writer.stop(), 0);
+}
