@@ -200,17 +200,6 @@ fn another_store_is_never_overwritten_without_force() {
     assert!(run.stderr.contains("is a store already") && run.stderr.contains("--force"), "{run:?}");
     old.split(&[&DECIDED[..], &["--check"]].concat()).expect(3);
     old.split(&[&DECIDED[..], &["--force"]].concat()).expect(0);
-    let other = Old::new();
-    std::fs::create_dir(other.0.path()).unwrap();
-    std::fs::write(other.0.path().join("config.db"), "somebody's").unwrap();
-    let run = other.split(&[&DECIDED[..], &["--force"]].concat());
-    assert_eq!(run.code, 0, "{run:?}");
-    let third = Old::new();
-    std::fs::create_dir(third.0.path()).unwrap();
-    std::fs::write(third.0.path().join("config.db"), "somebody's").unwrap();
-    let run = third.split(&DECIDED).expect(1);
-    assert!(run.stderr.contains("config.db is there"), "{run:?}");
-    assert_eq!(std::fs::read(third.0.path().join("config.db")).unwrap(), b"somebody's");
 }
 
 #[test]

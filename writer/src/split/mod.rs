@@ -90,7 +90,8 @@ pub enum Ended {
 pub fn check(request: &Request, progress: &Arc<Progress>) -> Result<Plan, Error> {
     let source = Source::open(&request.source)?;
     let mut plan = plan::make(&source, request, progress)?.plan;
-    match publish::look(&request.store, &database_names())? {
+    match publish::look(&request.store)? {
+        Found::Foreign(error) => plan.refusals.push(error.to_string()),
         Found::Taken(error) if !request.force => plan.refusals.push(error.to_string()),
         Found::Split(record) if !request.force && !is_of(&record, &source.held.path) => {
             plan.refusals.push(of_another(request, &record).to_string());
@@ -104,8 +105,9 @@ pub fn check(request: &Request, progress: &Arc<Progress>) -> Result<Plan, Error>
 pub fn split(request: &Request, progress: &Arc<Progress>) -> Result<Ended, Error> {
     let begun = Instant::now();
     database::check_version()?;
-    match publish::look(&request.store, &database_names())? {
+    match publish::look(&request.store)? {
         Found::Split(record) if !request.force => return already(request, record, progress),
+        Found::Foreign(error) => return Err(error),
         Found::Taken(error) if !request.force => return Err(error),
         Found::Room | Found::Taken(_) | Found::Split(_) => {}
     }

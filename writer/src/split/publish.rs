@@ -60,12 +60,14 @@ pub(super) enum Found {
     Room,
     /// A store that a split made.
     Split(Box<Record>),
-    /// Another store, or files that a store would replace.
+    /// Another store.
     Taken(Error),
+    /// Files that belong to no store: nobody may replace them.
+    Foreign(Error),
 }
 
 /// Looks at a directory without changing anything.
-pub(super) fn look(store: &Path, databases: &[String]) -> Result<Found, Error> {
+pub(super) fn look(store: &Path) -> Result<Found, Error> {
     let layout = Layout::new(store);
     let hint = "choose another directory, or pass --force to replace what is there";
     if layout.control().exists() {
@@ -85,15 +87,28 @@ pub(super) fn look(store: &Path, databases: &[String]) -> Result<Found, Error> {
     if store.join(ASIDE).exists() {
         return Ok(Found::Room);
     }
-    let ours = names(&layout, databases);
-    let taken = ours.iter().find(|path| path.symlink_metadata().is_ok());
-    Ok(match taken {
-        Some(path) => {
-            let what = format!("{} is there, and a store would replace it", path.display());
-            Found::Taken(Error::refused(what, "choose an empty directory"))
+    Ok(stranger(store)?.map_or(Found::Room, |path| {
+        let what = format!("{} is there, and belongs to no store", path.display());
+        Found::Foreign(Error::refused(what, "choose an empty directory, or one that does not exist"))
+    }))
+}
+
+/// Something in a directory without a store, or in its place: from here on a split takes all that is there for its own.
+fn stranger(store: &Path) -> Result<Option<PathBuf>, Error> {
+    let entries = match std::fs::read_dir(store) {
+        Ok(entries) => entries,
+        Err(_) if store.symlink_metadata().is_ok_and(|there| !there.is_dir()) => {
+            return Ok(Some(store.to_owned()));
         }
-        None => Found::Room,
-    })
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io("list", store)(error)),
+    };
+    let lock = Layout::new(store).writer_lock();
+    let paths: Vec<PathBuf> = entries
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()
+        .map_err(Error::io("list", store))?;
+    Ok(paths.into_iter().find(|path| *path != lock))
 }
 
 /// Refuses a store that a split has not finished.
@@ -125,8 +140,9 @@ impl Place {
         filesystem::check(root, config.allow_filesystem)?;
         let lock = StoreLock::acquire(&layout)?;
         // Looked at again, now that nobody else can change it.
-        let replaces = match look(root, &config.databases)? {
+        let replaces = match look(root)? {
             Found::Room => false,
+            Found::Foreign(error) => return Err(error),
             _ if force => true,
             Found::Taken(error) => return Err(error),
             Found::Split(_) => {
@@ -173,6 +189,11 @@ impl Place {
         let failed = || Error::io("publish", &root);
         crash::point("split_verified");
         if self.replaces {
+            // Clients went on submitting while the new databases were made.
+            if let Err(waiting) = refuse_waiting(&self.layout) {
+                self.abandon()?;
+                return Err(waiting);
+            }
             remove_file(&self.layout.control())?;
             sync_directory(&root).map_err(failed())?;
             crash::point("split_replacing");

@@ -84,11 +84,12 @@ impl Source {
     /// Opens the file unless somebody is about to change it, or has left a change half done.
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         let path = std::fs::canonicalize(path).map_err(Error::io("find", path))?;
-        let file = File::open(&path).map_err(Error::io("open", &path))?;
-        let metadata = file.metadata().map_err(Error::io("stat", &path))?;
-        if !metadata.is_file() {
+        // Looked at before it is opened: a pipe would wait for somebody to write into it.
+        if !std::fs::metadata(&path).map_err(Error::io("stat", &path))?.is_file() {
             return Err(Error::refused(format!("{} is not a file", path.display()), "name the old database"));
         }
+        let file = File::open(&path).map_err(Error::io("open", &path))?;
+        let metadata = file.metadata().map_err(Error::io("stat", &path))?;
         let header = Header::read(&file, &path)?;
         check_quiet(&file, &path)?;
         let pin = connect(&path, header, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
