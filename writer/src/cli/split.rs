@@ -16,6 +16,7 @@ use super::watch::Watch;
 /// Splits, or with `--check` only plans; exits with 3 if the plan would be refused, or if anything differs.
 pub(super) fn run(args: &SplitArgs, quiet: bool, output: &mut Output) -> Result<Exit, Failure> {
     let mut request = request(args);
+    args.report.as_deref().map_or(Ok(()), |report| refuse_report(report, args))?;
     if let Some(copy) = &args.copy_to {
         split::copy_first(&args.source, copy)?;
         request.source.clone_from(copy);
@@ -62,6 +63,12 @@ pub(super) fn run(args: &SplitArgs, quiet: bool, output: &mut Output) -> Result<
     } else if !quiet {
         split_report::report(&report, output)?;
     }
+    if report.ok && args.copy_to.is_some() && !quiet {
+        let original = args.source.display();
+        output.remark(&format!(
+            "a copy was split: what is written to {original} from now on is not in the store; retire {original} too"
+        ));
+    }
     if !report.ok {
         let differences = report.differences.join("\n  - ");
         output.complain(&format!("no store was made, because the copy is not the same:\n  - {differences}"));
@@ -103,11 +110,35 @@ fn request(args: &SplitArgs) -> Request {
     }
 }
 
+/// Refuses a report that would take the place of a database, or that could not be written at the end.
+fn refuse_report(report: &Path, args: &SplitArgs) -> Result<(), Failure> {
+    let directory = directory_of(report);
+    let directory = std::fs::canonicalize(directory).map_err(|error| {
+        Failure::usage(format!("cannot write the report to {}: {error}", directory.display()))
+    })?;
+    let entry = |path: &Path| Some(std::fs::canonicalize(directory_of(path)).ok()?.join(path.file_name()?));
+    let there = report.file_name().map(|name| directory.join(name));
+    let sources = [entry(&args.source), std::fs::canonicalize(&args.source).ok()];
+    let copy = args.copy_to.as_deref().and_then(entry);
+    let is_database = there.is_some() && sources.into_iter().chain([copy]).any(|path| path == there);
+    let is_inside = std::fs::canonicalize(&args.into).is_ok_and(|store| directory.starts_with(store));
+    if is_database || is_inside {
+        let what = format!("{} is a database or inside the store", report.display());
+        return Err(Failure::usage(format!("{what}; write the report elsewhere")));
+    }
+    Ok(())
+}
+
+/// Where a file is or is to be.
+fn directory_of(file: &Path) -> &Path {
+    file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Writes a file as a whole.
 fn write(file: &Path, content: &impl Serialize) -> Result<(), Failure> {
     let mut text = serde_json::to_vec_pretty(content)?;
     text.push(b'\n');
-    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = directory_of(file);
     let name = file.file_name().and_then(|name| name.to_str());
     let name = name.ok_or_else(|| Failure::usage(format!("{} is no name for a report", file.display())))?;
     publish(directory, directory, name, &text, 0o640)
