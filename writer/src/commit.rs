@@ -84,6 +84,10 @@ impl Committer<'_, '_> {
                     self.seal(&entries, &outcomes, touches, tick)?;
                     self.suspicion.acquit(self.control)?;
                     self.commit_all(touches)?;
+                    assert!(
+                        self.databases.iter().all(|database| database.connection.is_autocommit()),
+                        "what is told is committed in every database"
+                    );
                     self.note(&entries, touches, tick);
                     return Ok(Committed { tick, entries, outcomes, rest, foreign_writes });
                 }

@@ -35,15 +35,40 @@ const STATEMENTS_BYTES_MAX: usize = 1 << 20;
 /// Prepared statements kept per database before the cache starts over.
 const STATEMENTS_COUNT_MAX: usize = 1024;
 
-/// Refuses a SQLite that is known to lose data.
-pub(crate) fn check_version() -> Result<(), Error> {
-    if rusqlite::version_number() >= SQLITE_VERSION_MIN {
-        return Ok(());
+/// How `PRAGMA synchronous` says FULL.
+const SYNCHRONOUS_FULL: i64 = 2;
+
+/// What SQLite must not be built with: each takes away a part of what the writer relies on, without an error.
+const OPTIONS_REFUSED: [&str; 9] = [
+    "DISABLE_DIRSYNC",
+    "NO_SYNC",
+    "OMIT_AUTHORIZATION",
+    "OMIT_FOREIGN_KEY",
+    "OMIT_PROGRESS_CALLBACK",
+    "OMIT_TRIGGER",
+    "OMIT_WAL",
+    "THREADSAFE=0",
+    "OMIT_AUTORESET",
+];
+
+/// Refuses a SQLite that is known to lose data, or is not built as it was tested.
+pub(crate) fn check_build() -> Result<(), Error> {
+    let hint = "build Penholder with its bundled SQLite";
+    if rusqlite::version_number() < SQLITE_VERSION_MIN {
+        let what = format!("SQLite {} has the WAL-reset bug and can lose commits", rusqlite::version());
+        return Err(Error::refused(what, hint));
     }
-    Err(Error::refused(
-        format!("SQLite {} has the WAL-reset bug and can lose commits", rusqlite::version()),
-        "build Penholder with its bundled SQLite",
-    ))
+    let read = || {
+        let connection = Connection::open_in_memory()?;
+        let mut statement = connection.prepare("PRAGMA compile_options")?;
+        let options = statement.query_map([], |row| row.get::<_, String>(0))?;
+        options.collect::<rusqlite::Result<Vec<_>>>()
+    };
+    let options = read().map_err(Error::sqlite("ask how SQLite is built with", ":memory:"))?;
+    match options.iter().find(|option| OPTIONS_REFUSED.contains(&option.as_str())) {
+        Some(option) => Err(Error::refused(format!("SQLite is built with {option}"), hint)),
+        None => Ok(()),
+    }
 }
 
 /// A database as the writer uses it; the connection outlives it, so that statements can stay prepared.
@@ -80,8 +105,28 @@ pub(crate) fn open(
     let name = keeper.name();
     let mut connection = keeper.connect(&layout.database(name))?;
     settle(&connection, config).map_err(Error::sqlite("configure", name))?;
+    check_durability(&connection, name)?;
     let guard = Guard::install(&mut connection, name)?;
     Ok((connection, guard))
+}
+
+/// Reads back what every promise rests on: SQLite answers a setting that it does not take with the old one.
+fn check_durability(connection: &Connection, name: &str) -> Result<(), Error> {
+    let read = || {
+        let journal: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+        let level: i64 = connection.pragma_query_value(None, "synchronous", |row| row.get(0))?;
+        Ok((journal, level))
+    };
+    let (journal, level) = read().map_err(Error::sqlite("configure", name))?;
+    if (journal.as_str(), level) == ("wal", SYNCHRONOUS_FULL) {
+        return Ok(());
+    }
+    Err(Error::refused(
+        format!(
+            "{name}.db runs with journal_mode {journal} and synchronous {level}, not with wal and {SYNCHRONOUS_FULL}"
+        ),
+        "put the store on a local file system, and use the bundled SQLite",
+    ))
 }
 
 fn settle(connection: &Connection, config: &Config) -> rusqlite::Result<()> {

@@ -7,7 +7,9 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use penholder_protocol::receipt::{self, ReceiptHeader};
-use penholder_protocol::{Applied, Layout, Outcome, Progress, ProgressCell, StoreId, StreamId, Tick, limits};
+use penholder_protocol::{
+    Applied, Layout, Outcome, Progress, ProgressCell, Sequence, StoreId, StreamId, Tick, limits,
+};
 use rustix::fs::FallocateFlags;
 
 use crate::batch::Entry;
@@ -72,6 +74,11 @@ impl Receipts {
             file.tell(run, committed.tick).map_err(Error::io("write", &self.layout.receipt(stream)))?;
         }
         Ok(())
+    }
+
+    /// Whether a stream was told of everything up to a command; one that is not followed has nothing to be told.
+    pub(crate) fn is_told(&self, stream: StreamId, last: Sequence) -> bool {
+        self.open.get(&stream).is_none_or(|file| file.cell.applied >= last)
     }
 
     /// Tells a stream that nothing behind its last outcome will ever be applied.

@@ -22,6 +22,12 @@ pub(crate) fn reclaim(
     receipts: &mut Receipts,
 ) -> Result<(), Error> {
     let finished = intake.take_finished();
+    for segment in &finished {
+        assert!(
+            receipts.is_told(segment.name.stream, segment.last),
+            "a segment goes when every command in it is committed in every database it touches, and told"
+        );
+    }
     if !finished.is_empty() {
         delete(layout, &finished, control, clock)?;
     }

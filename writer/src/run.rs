@@ -53,7 +53,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// waits in the spool.
 pub fn run(config: &Config, stop: &Stop, observer: &mut dyn Observer) -> Result<(), Error> {
     let layout = Layout::new(&config.store);
-    database::check_version()?;
+    database::check_build()?;
     raise_descriptor_limit();
     access::make_directories(&layout)?;
     access::check(&layout, config)?;

@@ -104,7 +104,7 @@ pub fn check(request: &Request, progress: &Arc<Progress>) -> Result<Plan, Error>
 /// Splits, or leaves no store behind.
 pub fn split(request: &Request, progress: &Arc<Progress>) -> Result<Ended, Error> {
     let begun = Instant::now();
-    database::check_version()?;
+    database::check_build()?;
     match publish::look(&request.store)? {
         Found::Split(record) if !request.force => return already(request, record, progress),
         Found::Foreign(error) => return Err(error),
