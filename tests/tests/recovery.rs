@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use penholder_client::Durability;
 use penholder_protocol::{Command, Outcome, Statement, WriterState};
-use penholder_tests::{Mix, Process, Store, wait_for};
+use penholder_tests::{Mix, Process, Store, shim, wait_for};
 use rustix::process::Signal;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -305,4 +305,18 @@ fn restarts_without_work_leave_a_store_that_serves() {
         store.start();
     }
     assert!(is_applied(&store.client().execute(insert(1)).unwrap()));
+}
+
+#[test]
+fn a_clock_that_jumps_by_ten_years_back_and_forth_changes_nothing() {
+    let mut store = Store::new();
+    store.set("LD_PRELOAD", &shim("clock").to_string_lossy());
+    store.start();
+    for _ in 0..4 {
+        let workers = [store.start_worker(Mix::All, 200), store.start_worker(Mix::Both, 200)];
+        store.kill();
+        store.start();
+        workers.into_iter().for_each(Process::finish);
+    }
+    store.settle_and_verify().expect_clean();
 }
