@@ -154,8 +154,11 @@ impl Blueprint {
             return Ok(());
         }
         let reasons = self.plan.refusals.join("\n  - ");
-        let what = format!("{} cannot be split yet:\n  - {reasons}\n", self.plan.source.path.display());
-        Err(Error::refused(what, "nothing was written; `--check` shows the whole plan"))
+        let what = format!(
+            "{} cannot be split yet:\n  - {reasons}\nnothing was written",
+            self.plan.source.path.display()
+        );
+        Err(Error::refused(what, "`--check` shows the whole plan"))
     }
 }
 
