@@ -27,6 +27,17 @@ pub(crate) struct Arrivals {
     last: u32,
     /// Names were left out for want of room.
     overflowed: bool,
+    /// Walks that were begun.
+    begun: u64,
+}
+
+/// How far the walks have come: a name that was there when a walk began is known once it is over.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Walks {
+    /// The last that is over, counted from 1.
+    pub(crate) over: u64,
+    /// The last that was begun.
+    pub(crate) begun: u64,
 }
 
 /// A stream that is let in.
@@ -43,6 +54,7 @@ impl Arrivals {
         if self.walk.is_none() {
             self.walk = Some(std::fs::read_dir(spool)?);
             self.overflowed = false;
+            self.begun += 1;
         }
         Ok(())
     }
@@ -50,6 +62,11 @@ impl Arrivals {
     /// Whether a walk is under way.
     pub(crate) fn is_walking(&self) -> bool {
         self.walk.is_some()
+    }
+
+    /// How far the walks have come.
+    pub(crate) fn walks(&self) -> Walks {
+        Walks { over: self.begun - u64::from(self.is_walking()), begun: self.begun }
     }
 
     /// The next names of the walk that are those of segments, in no order; when it ends, the walk is over.

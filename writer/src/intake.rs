@@ -9,7 +9,7 @@ use crate::arrivals::{self, Arrival, Arrivals};
 use crate::batch::Entry;
 use crate::paced::Paced;
 use crate::quarantine::{Condemned, Quarantine};
-use crate::stream::{Findings, Finished, Rules, Stream};
+use crate::stream::{Findings, Finished, Look, Rules, Stream};
 use crate::turns::Turns;
 use crate::watermark::Watermarks;
 use crate::{Config, Error};
@@ -94,13 +94,17 @@ impl Intake {
         let busy = self.streams.values().any(|stream| !stream.queue.is_empty());
         let started = Instant::now();
         let walked = self.walk(busy)?;
-        self.let_in(watermarks);
+        // Half a walk knows half a stream.
+        if !self.arrivals.is_walking() {
+            self.let_in(watermarks);
+        }
         self.walk_time += started.elapsed();
         if walked {
             let cut_short = self.poll(watermarks, config, |_| true, true)?;
+            let wanted_since = self.rescan.wanted || self.arrivals.wants_walk();
             self.rescan.done(std::mem::take(&mut self.walk_time));
             self.sweep.done(started.elapsed());
-            self.rescan.wanted = self.arrivals.wants_walk();
+            self.rescan.wanted = wanted_since;
             self.sweep.wanted = cut_short;
         } else if self.sweep.is_due(busy) {
             let cut_short = self.poll(watermarks, config, |_| true, false)?;
@@ -299,6 +303,7 @@ impl Intake {
                 *queued += stream.queue_bytes;
             }
         }
+        let walks = self.arrivals.walks();
         let mut left_out = false;
         for ((_, user), id) in self.turns.iter() {
             let Some(queued) = self.queued.get_mut(user) else { continue };
@@ -311,10 +316,12 @@ impl Intake {
             }
             let Some(stream) = self.streams.get_mut(&id).filter(|stream| which(stream)) else { continue };
             let before = stream.queue_bytes;
-            stream.poll(&self.rules, watermarks, &mut self.scratch, &mut self.findings, look_for_owner)?;
+            let look = Look { for_owner: look_for_owner, walks };
+            stream.poll(&self.rules, watermarks, &mut self.scratch, &mut self.findings, look)?;
             *queued += stream.queue_bytes - before;
         }
         self.findings.searched = 0;
+        self.rescan.wanted |= std::mem::take(&mut self.findings.wants_walk);
         Ok(left_out)
     }
 
@@ -374,3 +381,7 @@ impl Intake {
 fn may_enter(turns: &Turns, rules: &Rules, all: usize, uid: u32) -> bool {
     all < rules.streams_max && turns.streams_count(uid) < rules.streams_user_max
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
+mod tests;

@@ -5,8 +5,8 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 
 use penholder_protocol::{
-    DecodeError, LaterFrame, Layout, NotOpened, SegmentDecoder, SegmentHeader, SegmentKind, SegmentName,
-    Sequence, SpoolFile, Step, StoreId, Submitted, limits,
+    DecodeError, Epoch, LaterFrame, Layout, NotOpened, SegmentDecoder, SegmentHeader, SegmentKind,
+    SegmentName, Sequence, SpoolFile, Step, StoreId, Submitted, limits,
 };
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
@@ -103,8 +103,27 @@ impl Segment {
         self.decoder.next_sequence()
     }
 
+    /// Refuses a segment of a time that has not come yet, or that is long past.
+    pub(crate) fn check_epoch(&self, current: Epoch, floor: Epoch, is_known: bool) -> Result<(), Trouble> {
+        let epoch = self.header.epoch;
+        if epoch > current {
+            return Err(Trouble::Corrupt(format!("it is of epoch {epoch}, which has not come yet")));
+        }
+        if is_known || epoch > floor {
+            return Ok(());
+        }
+        if self.is_just_made() {
+            // A client that took the old epoch; it sees the raised floor before it appends, and starts over.
+            return Err(Trouble::NotYet);
+        }
+        let reason = format!(
+            "no database knows its stream, and epoch {epoch} is long past: a file restored from a backup"
+        );
+        Err(Trouble::Corrupt(reason))
+    }
+
     /// Whether its owner lives and has not appended anything yet.
-    pub(crate) fn is_just_made(&self) -> bool {
+    fn is_just_made(&self) -> bool {
         let length = self.file.metadata().map_or(u64::MAX, |metadata| metadata.len());
         !self.owner_gone && length <= SegmentHeader::BYTES as u64
     }

@@ -5,10 +5,12 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use penholder_protocol::{
-    Epoch, Layout, PackedCommand, SegmentKind, SegmentName, Sequence, StoreId, StreamId, Submitted,
+    Epoch, Layout, PackedCommand, SegmentHeader, SegmentKind, SegmentName, Sequence, StoreId, StreamId,
+    Submitted,
 };
 
 use crate::Error;
+use crate::arrivals::Walks;
 use crate::batch::{Entry, Touches};
 use crate::grants::{Grants, Roles};
 use crate::quarantine::Condemned;
@@ -65,6 +67,17 @@ pub(crate) struct Findings {
     pub(crate) condemned: Vec<Condemned>,
     /// Bytes that were read in this turn to tell torn tails from damage.
     pub(crate) searched: u64,
+    /// A stream misses its next segment, which only a walk through the directory can find.
+    pub(crate) wants_walk: bool,
+}
+
+/// What a poll can learn beside what the segments hold.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Look {
+    /// Ask for the lock of the segment: it is complete if its owner is gone.
+    pub(crate) for_owner: bool,
+    /// What the directory can have told.
+    pub(crate) walks: Walks,
 }
 
 /// A stream that is being followed.
@@ -90,6 +103,8 @@ pub(crate) struct Stream {
     /// What the owner of the segment may do.
     roles: Roles,
     suspicious_since: Option<Instant>,
+    /// Walks that were begun when the next segment was missed: it is not there if a later one does not find it.
+    missed_at: Option<u64>,
 }
 
 impl Stream {
@@ -108,6 +123,7 @@ impl Stream {
             sealed: false,
             roles: Roles::NONE,
             suspicious_since: None,
+            missed_at: None,
         }
     }
 
@@ -132,9 +148,12 @@ impl Stream {
         if self.has(name) {
             return true;
         }
-        if self.stopped || self.expected.is_some_and(|(number, _)| name.number < number) {
+        let current = self.current.as_ref().map(|current| current.name.number.saturating_add(1));
+        let next = current.or(self.expected.map(|(number, _)| number));
+        if self.stopped || next.is_some_and(|next| name.number < next) {
             return false;
         }
+        self.missed_at = None;
         let is_free = *self.waiting.entry(name.number).or_insert(name) == name;
         if self.waiting.len() > WAITING_COUNT_MAX {
             self.waiting.pop_last();
@@ -152,16 +171,22 @@ impl Stream {
         self.suspicious_since.is_some() && !self.stopped
     }
 
-    /// Reads what is there, up to a turn's worth. With `look_for_owner`, learns whether the segment is complete.
+    /// Reads what is there, up to a turn's worth.
     pub(crate) fn poll(
         &mut self,
         rules: &Rules,
         watermarks: &Watermarks,
         scratch: &mut Vec<u8>,
         findings: &mut Findings,
-        look_for_owner: bool,
+        look: Look,
     ) -> Result<(), Error> {
-        let polled = self.read_on(rules, watermarks, scratch, findings, look_for_owner);
+        let polled = self.read_on(rules, watermarks, scratch, findings, look);
+        if self.current.is_some() {
+            self.missed_at = None;
+        } else if self.missed_at.is_none() {
+            self.missed_at = Some(look.walks.begun);
+            findings.wants_walk = true;
+        }
         // A stream whose turn's worth still waits is not read on, but it is anything but idle.
         self.idle_polls = if self.queue.is_empty() { self.idle_polls.saturating_add(1) } else { 0 };
         match polled {
@@ -180,16 +205,16 @@ impl Stream {
         watermarks: &Watermarks,
         scratch: &mut Vec<u8>,
         findings: &mut Findings,
-        look_for_owner: bool,
+        look: Look,
     ) -> Result<(), Trouble> {
         while self.queue_bytes < rules.turn_bytes && !self.stopped {
-            if self.current.is_none() && !self.open_next(rules, watermarks)? {
+            if self.current.is_none() && !self.open_next(rules, watermarks, look.walks)? {
                 return Ok(());
             }
             let Some(segment) = &mut self.current else { return Ok(()) };
             if self.waiting.contains_key(&(segment.name.number + 1)) {
                 segment.is_followed();
-            } else if look_for_owner {
+            } else if look.for_owner {
                 segment.look_for_owner();
             }
             let owner = (self.uid, self.roles);
@@ -227,7 +252,7 @@ impl Stream {
     }
 
     /// Opens the stream's next segment if it is there.
-    fn open_next(&mut self, rules: &Rules, watermarks: &Watermarks) -> Result<bool, Trouble> {
+    fn open_next(&mut self, rules: &Rules, watermarks: &Watermarks, walks: Walks) -> Result<bool, Trouble> {
         let Some((&number, &name)) = self.waiting.first_key_value() else { return Ok(false) };
         let segment = match Segment::open(&rules.layout, name, rules.store, rules.device) {
             Err(Trouble::Nothing) => {
@@ -248,7 +273,12 @@ impl Stream {
                 self.uid
             )));
         }
-        self.check_identity(&segment, rules, watermarks)?;
+        segment.check_epoch(rules.epoch, rules.floor, watermarks.knows(self.id))?;
+        if let Err(gap) = self.check_place(&segment.header, watermarks) {
+            // What lies between may have come behind a walk that was under way, or been too much for the last one.
+            let is_searched = self.missed_at.is_some_and(|walk| walks.over > walk);
+            return Err(if is_searched { Trouble::Corrupt(gap) } else { Trouble::NotYet });
+        }
         self.waiting.remove(&number);
         self.sealed = name.kind == SegmentKind::Sealed;
         self.roles = roles;
@@ -256,42 +286,21 @@ impl Stream {
         Ok(true)
     }
 
-    fn check_identity(
-        &self,
-        segment: &Segment,
-        rules: &Rules,
-        watermarks: &Watermarks,
-    ) -> Result<(), Trouble> {
-        let header = &segment.header;
-        if header.epoch > rules.epoch {
-            return Err(Trouble::Corrupt(format!("it is of epoch {}, which has not come yet", header.epoch)));
-        }
-        if header.epoch <= rules.floor && !watermarks.knows(self.id) {
-            if segment.is_just_made() {
-                // A client that took the old epoch; it sees the raised floor before it appends, and starts over.
-                return Err(Trouble::NotYet);
-            }
-            let reason = format!(
-                "no database knows its stream, and epoch {} is long past: a file restored from a backup",
-                header.epoch
-            );
-            return Err(Trouble::Corrupt(reason));
-        }
+    /// Whether a segment follows on what came before it; if not, what is missing.
+    fn check_place(&self, header: &SegmentHeader, watermarks: &Watermarks) -> Result<(), String> {
         match self.expected {
             Some((number, first)) if (number, first) != (header.number, header.first_sequence) => {
-                Err(Trouble::Corrupt(format!(
+                Err(format!(
                     "a gap: segment {number} starting with command {first} was expected, this is segment {} starting \
-                     with command {}",
+                 with command {}",
                     header.number, header.first_sequence
-                )))
+                ))
             }
-            None if header.first_sequence > watermarks.highest(self.id).next() => {
-                Err(Trouble::Corrupt(format!(
-                    "a gap: it starts with command {}, and command {} is the last that any database has",
-                    header.first_sequence,
-                    watermarks.highest(self.id)
-                )))
-            }
+            None if header.first_sequence > watermarks.highest(self.id).next() => Err(format!(
+                "a gap: it starts with command {}, and command {} is the last that any database has",
+                header.first_sequence,
+                watermarks.highest(self.id)
+            )),
             _ => Ok(()),
         }
     }

@@ -13,6 +13,7 @@ struct Bench {
     watermarks: Watermarks,
     scratch: Vec<u8>,
     findings: Findings,
+    look: Look,
     stream: Stream,
     encoder: SegmentEncoder,
     file: std::fs::File,
@@ -59,6 +60,7 @@ impl Bench {
             watermarks: Watermarks::default(),
             scratch: Vec::new(),
             findings: Findings::default(),
+            look: Look::default(),
             stream,
             encoder: SegmentEncoder::new(&header),
             file,
@@ -78,8 +80,8 @@ impl Bench {
 
     /// How many commands wait after a poll, and how cold the stream is.
     fn poll(&mut self) -> (usize, u32) {
-        let Self { rules, watermarks, scratch, findings, stream, .. } = self;
-        stream.poll(rules, watermarks, scratch, findings, false).unwrap();
+        let Self { rules, watermarks, scratch, findings, stream, look, .. } = self;
+        stream.poll(rules, watermarks, scratch, findings, *look).unwrap();
         (stream.queue.len(), stream.idle_polls)
     }
 
@@ -135,4 +137,18 @@ fn a_segment_that_belongs_to_another_user_stops_the_stream_before_a_byte_of_it_c
     assert_eq!(bench.poll().0, 0);
     assert!(bench.stream.stopped);
     assert!(bench.findings.condemned[0].reason.contains("uid"), "{:?}", bench.findings.condemned);
+}
+
+#[test]
+fn a_second_file_in_the_place_of_a_segment_does_not_stop_the_stream() {
+    let mut bench = Bench::new(1 << 20);
+    bench.append(1);
+    assert_eq!(bench.poll(), (1, 0));
+    let name = |number| SegmentName { stream: bench.stream.id, number, kind: SegmentKind::Sealed };
+    let (twin, next) = (name(1), name(2));
+    assert!(!bench.stream.see(twin), "its place is taken while the first one is read");
+    assert!(bench.stream.see(next));
+    bench.poll();
+    assert!(!bench.stream.see(twin) && !bench.stream.stopped);
+    assert_eq!(bench.findings.finished.len(), 1);
 }
