@@ -187,7 +187,8 @@ impl Intake {
     pub(crate) fn take_over(&mut self) -> Vec<Over> {
         let pending: HashSet<_> =
             self.findings.finished.iter().map(|finished| finished.name.stream).collect();
-        let is_over = |(id, stream): &(&StreamId, &Stream)| stream.is_over() && !pending.contains(*id);
+        let walks = self.arrivals.walks();
+        let is_over = |(id, stream): &(&StreamId, &Stream)| stream.is_over(walks) && !pending.contains(*id);
         let over: Vec<_> = self.streams.iter().filter(is_over).take(OVER_PER_TURN).collect();
         self.over_left = over.len() == OVER_PER_TURN;
         let stood = over.iter().filter_map(|(id, stream)| Some((**id, stream.expected()?)));

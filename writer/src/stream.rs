@@ -161,9 +161,11 @@ impl Stream {
         is_free
     }
 
-    /// Whether nothing of the stream is left to be read or applied.
-    pub(crate) fn is_over(&self) -> bool {
-        self.current.is_none() && self.waiting.is_empty() && self.queue.is_empty()
+    /// Whether nothing of the stream is left to be read or applied. The owner of a live one may have put its next
+    /// segment there and then let go of the lock of the last: only a walk since then tells.
+    pub(crate) fn is_over(&self, walks: Walks) -> bool {
+        let is_searched = self.sealed || self.stopped || self.missed_at.is_some_and(|walk| walks.over > walk);
+        self.current.is_none() && self.waiting.is_empty() && self.queue.is_empty() && is_searched
     }
 
     /// Whether a frame that does not validate must be looked at again soon.
