@@ -19,7 +19,7 @@ pub struct Packed {
 struct Place {
     /// Where the command starts, in bytes.
     at: u32,
-    sql_bytes: u32,
+    stored_bytes: u32,
 }
 
 /// One command, which shares the bytes of its frame with its neighbours.
@@ -139,7 +139,7 @@ impl Packed {
         let mut recent = (0, 0);
         for _ in 0..count {
             let at = self.bytes.len() - cursor.left();
-            let mut sql_bytes = 0;
+            let mut stored_bytes = payload::STORED_BYTES_MORE;
             let malformed = |_| format!("a command that does not decode at byte {at} of the payload");
             cursor.key().map_err(malformed)?;
             let statements = cursor.length().map_err(malformed)?;
@@ -158,12 +158,13 @@ impl Packed {
                     if let Err(place) = self.texts.binary_search_by_key(&number, |(known, _)| *known) {
                         self.texts.insert(place, (number, Arc::clone(found)));
                     }
-                    recent = (number, found.sql.len());
+                    recent = (number, payload::stored_bytes_more(found));
                 }
-                sql_bytes += recent.1;
+                stored_bytes += recent.1;
             }
             let narrow = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
-            places.push(Place { at: narrow(at), sql_bytes: narrow(sql_bytes) });
+            stored_bytes += self.bytes.len() - cursor.left() - at;
+            places.push(Place { at: narrow(at), stored_bytes: narrow(stored_bytes) });
         }
         if cursor.left() > 0 {
             return Err(format!("{} trailing bytes", cursor.left()));
@@ -225,10 +226,10 @@ impl<'a> CommandRef<'a> {
         Statements { packed: self.packed, rest, left, unread: 0 }
     }
 
-    /// Bytes of SQL that it takes where it is stored with its texts.
+    /// Bytes that it takes among those of [`encode_commands`](crate::encode_commands), where it has its texts with it.
     #[must_use]
-    pub fn sql_bytes(self) -> usize {
-        self.place.sql_bytes as usize
+    pub fn stored_bytes(self) -> usize {
+        self.place.stored_bytes as usize
     }
 
     /// Copies it out.

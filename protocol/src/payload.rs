@@ -172,6 +172,14 @@ pub fn encode_commands<C: Borrow<Command>>(
     out
 }
 
+/// Bytes that a stored command takes more than one in a frame: the stream and the sequence.
+pub(crate) const STORED_BYTES_MORE: usize = 16 + 8;
+
+/// Bytes that a stored statement takes more than one in a frame: its text with two lengths, for the text's number.
+pub(crate) fn stored_bytes_more(text: &Text) -> usize {
+    8 + text.database.len() + 8 + text.sql.len() - 4
+}
+
 /// Decodes what [`encode_commands`] wrote.
 pub fn decode_commands(bytes: &[u8]) -> io::Result<Vec<(StreamId, Sequence, Command)>> {
     let stored: Vec<StoredCommand> =

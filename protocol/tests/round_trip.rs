@@ -13,8 +13,8 @@ mod common;
 
 use common::header;
 use penholder_protocol::{
-    Command, Key, SegmentDecoder, SegmentEncoder, Sequence, Statement, Step, Text, Value, decode_commands,
-    encode_commands,
+    Command, Key, PackedCommand, SegmentDecoder, SegmentEncoder, Sequence, Statement, Step, Text, Value,
+    decode_commands, encode_commands,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -84,7 +84,10 @@ fn random_commands_survive_in_a_segment_that_arrives_in_pieces() {
 fn random_commands_survive_in_a_row_of_a_database() {
     let tried = runner(300).run(&vec(command(), 0..6), |commands| {
         let rows: Vec<_> = (1..).zip(&commands).map(|(n, c)| (header().stream, Sequence(n), c)).collect();
-        let read = decode_commands(&encode_commands(rows.iter().copied())).unwrap();
+        let bytes = encode_commands(rows.iter().copied());
+        let foretold: usize = commands.iter().map(|c| PackedCommand::pack(c).read().stored_bytes()).sum();
+        prop_assert_eq!(bytes.len(), 8 + foretold);
+        let read = decode_commands(&bytes).unwrap();
         prop_assert!(read.iter().map(|(stream, sequence, c)| (*stream, *sequence, c)).eq(rows));
         Ok(())
     });

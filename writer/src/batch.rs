@@ -87,7 +87,7 @@ pub(crate) struct Entry {
     /// The client wants to know what its statements did.
     pub(crate) wants_results: bool,
     pub(crate) submitted_ns: u64,
-    /// What it takes in memory and in a redo row, roughly.
+    /// What it takes in a row, as redo or as rejected, with its SQL written out.
     pub(crate) bytes: usize,
 }
 

@@ -338,7 +338,6 @@ fn entries(
 ) -> impl Iterator<Item = Entry> {
     let highest = watermarks.highest(stream);
     let (wants_results, submitted_ns) = (submitted.results, submitted.submitted_ns);
-    let share = submitted.bytes / submitted.commands.len().max(1);
     let touches_of_all = Touches::of_all(&submitted.commands, &rules.databases);
     (submitted.first_sequence.0..).zip(submitted.commands.into_commands()).map(move |(sequence, mut command)| {
         let sequence = Sequence(sequence);
@@ -358,7 +357,7 @@ fn entries(
                 touches = pending;
             }
         }
-        let bytes = share + command.read().sql_bytes();
+        let bytes = command.read().stored_bytes();
         Entry {
             stream,
             uid,
