@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use penholder_client::Durability;
 use penholder_client::read::Reader;
-use penholder_protocol::{Command, Outcome, Statement};
+use penholder_protocol::{Code, Command, Key, Outcome, Rejection, Statement, limits};
 use penholder_tests::{Mix, Plan, SealedSegment, Store, watcher};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -198,4 +198,99 @@ fn a_sealed_segment_over_both_survives_the_death_too() {
     let expected = (1..=50).filter(|sequence| plan.kind(*sequence).writes("config")).count();
     let expected = i64::try_from(expected).unwrap();
     assert_eq!(rows(&store), (expected, expected));
+}
+
+/// A command over both databases that repeats one of the longest texts and one of the shortest: few bytes in the spool.
+fn repeated(long: usize, short: usize) -> Command {
+    let change = "DELETE FROM ledger";
+    let padded = format!("{change} --{}", "x".repeat(limits::SQL_BYTES_MAX - change.len() - 3));
+    let on = |database, sql: &str, count| vec![Statement::new(database, sql); count];
+    let statements =
+        [on("config", change, 1), on("activity", &padded, long), on("activity", change, short)].concat();
+    Command { key: None, statements }
+}
+
+fn is_over_limit(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Rejected(Rejection { code: Code::Limit, .. }))
+}
+
+#[test]
+fn a_command_that_is_too_large_for_a_row_is_rejected_alone() {
+    let store = Store::started();
+    let mut client = store.client();
+    let commands = [over_both(1), repeated(70, 0), repeated(70, 0), over_both(2)];
+    let tickets = client.submit_batch(&commands, Durability::Queued).unwrap();
+    let outcomes: Vec<_> = tickets.iter().map(|ticket| client.wait(ticket, PATIENCE).unwrap()).collect();
+    assert!(matches!(outcomes[..], [Outcome::Applied(_), _, _, Outcome::Applied(_)]), "{outcomes:?}");
+    assert!(outcomes[1..3].iter().all(is_over_limit), "{outcomes:?}");
+    assert_eq!(rows(&store), (2, 2));
+}
+
+#[test]
+fn legal_commands_that_do_not_fit_into_one_row_together_are_all_applied() {
+    let mut store = Store::new();
+    store.settings("[batch]\nbytes_max = 8388608\nturn_bytes = 8388608\ntime_max_ms = 20000\n");
+    store.start();
+    assert!(store.stop().success());
+    let mut client = store.client();
+    // Just below the bound of a batch by the bytes in the spool and of SQL, well above it as they are stored.
+    let mut commands = vec![repeated(14, 0)];
+    commands.extend(vec![repeated(0, 4000); 30]);
+    commands.push(repeated(31, 2000));
+    let tickets = client.submit_batch(&commands, Durability::Queued).unwrap();
+    store.start();
+    for ticket in tickets.iter() {
+        let outcome = client.wait(ticket, PATIENCE).unwrap();
+        assert!(matches!(outcome, Outcome::Applied(_)), "{outcome:?}");
+    }
+}
+
+#[test]
+fn what_was_rejected_before_the_death_is_the_same_in_both_after_the_mending() {
+    let mut store = Store::started();
+    assert!(store.stop().success());
+    let mut client = store.client();
+    let failing = |sequence: i64| {
+        let sql = "INSERT INTO ledger (client, sequence, nonce) VALUES (7, ?1, -1)";
+        over_both(sequence).and(Statement::new("activity", sql).bind(sequence))
+    };
+    let [failed, reused] = [(); 2].map(|()| Key::random().unwrap());
+    let commands = [
+        over_both(1),
+        repeated(70, 0),
+        failing(2).with_key(failed),
+        failing(2).with_key(failed),
+        repeated(70, 0).with_key(reused),
+        over_both(3).with_key(reused),
+        over_both(3).with_key(reused),
+        over_both(4).with_key(reused),
+    ];
+    let tickets = client.submit_batch(&commands, Durability::Queued).unwrap();
+    die_between_commits(&mut store);
+    store.start();
+    for (place, ticket) in tickets.iter().enumerate() {
+        let outcome = client.wait(ticket, PATIENCE).unwrap();
+        assert_eq!(
+            matches!(outcome, Outcome::Applied(_)),
+            [0, 5, 6].contains(&place),
+            "{place}: {outcome:?}"
+        );
+    }
+    assert_eq!(rows(&store), (2, 2));
+    for table in ["_penholder_rejected", "_penholder_key"] {
+        let [config, activity] = ["config", "activity"].map(|database| contents(&store, database, table));
+        assert_eq!(config, activity, "{table}");
+        assert!(!config.is_empty(), "{table}");
+    }
+}
+
+/// All that a table holds, as text.
+fn contents(store: &Store, database: &str, table: &str) -> Vec<String> {
+    let database = store.database(database);
+    let mut statement = database.prepare(&format!("SELECT * FROM {table} ORDER BY 1, 2")).unwrap();
+    let columns = statement.column_count();
+    let row = |row: &rusqlite::Row<'_>| {
+        Ok((0..columns).map(|column| format!("{:?}", row.get_ref_unwrap(column))).collect::<String>())
+    };
+    statement.query_map([], row).unwrap().map(Result::unwrap).collect()
 }

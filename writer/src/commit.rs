@@ -5,14 +5,14 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use penholder_protocol::{Applied, Outcome, Rejection, Sequence, StreamId, Tick, encode_commands};
+use penholder_protocol::{Applied, Command, Outcome, Rejection, Sequence, StreamId, Tick, encode_commands};
 
-use crate::apply::{self, Verdict};
+use crate::apply::{self, COMMAND_BYTES_MAX, Verdict};
 use crate::batch::{Entry, Touches, touches_of};
 use crate::clock::{Clock, Counts};
 use crate::control::ControlFile;
-use crate::database::Database;
-use crate::references::References;
+use crate::database::{Database, VALUE_BYTES_MAX};
+use crate::references::{ADDED_BYTES_MAX, References};
 use crate::suspect::Suspicion;
 use crate::watermark::Watermarks;
 use crate::{Config, Error, crash, fence, redo, rejected};
@@ -49,6 +49,11 @@ pub(crate) struct Committer<'a, 'c> {
 
 /// Short commands between two looks at the clock.
 const CLOCK_STRIDE: usize = 16;
+
+/// Most bytes of the commands in one redo row; the row takes a few more.
+const REDO_BYTES_MAX: usize = VALUE_BYTES_MAX - 1024;
+
+const _: () = assert!(COMMAND_BYTES_MAX + ADDED_BYTES_MAX <= REDO_BYTES_MAX);
 
 /// How far one attempt at a batch came.
 enum Attempt {
@@ -128,7 +133,7 @@ impl Committer<'_, '_> {
         Ok(foreign)
     }
 
-    /// Runs the entries in order, until the batch has had its time.
+    /// Runs the entries in order, until the batch has had its time or its redo row might not hold the next one.
     fn apply_all(
         &mut self,
         entries: &mut Vec<Entry>,
@@ -140,10 +145,14 @@ impl Committer<'_, '_> {
         let started = Instant::now();
         self.references.begin_batch();
         let mut outcomes = Vec::with_capacity(entries.len());
+        let mut redo_bytes = ADDED_BYTES_MAX;
         for (index, entry) in entries.iter().enumerate() {
             let look = index % CLOCK_STRIDE == 0 || self.databases.iter().any(|d| d.guard.took_long());
             let late = look && started.elapsed() > self.config.batch_time_max;
-            if index > 0 && (late || self.references.are_many()) {
+            // A larger one is rejected, and only named there.
+            redo_bytes += if entry.is_done { 0 } else { entry.bytes.min(COMMAND_BYTES_MAX) };
+            let full = redo_bytes + self.references.added_bytes() > REDO_BYTES_MAX;
+            if index > 0 && (late || full) {
                 break;
             }
             outcomes.push(if entry.is_done {
@@ -193,17 +202,27 @@ impl Committer<'_, '_> {
         if let Some(database) = self.databases.get(touches.first())
             && entries.iter().any(|entry| !entry.is_done && entry.touches.are_several())
         {
-            let mut added = self.references.added().iter().peekable();
-            let mut batch = Vec::with_capacity(entries.len());
-            for entry in entries.iter().filter(|entry| !entry.is_done) {
-                batch.push((entry.stream, entry.sequence, entry.command.read().unpack()));
-                let is_its_own =
-                    |more: &&(StreamId, Sequence, _)| (more.0, more.1) == (entry.stream, entry.sequence);
-                batch.extend(added.next_if(is_its_own).cloned());
-            }
+            let batch = self.redo(entries, outcomes);
             redo::store(database, tick, &encode_commands(batch.into_iter()))?;
         }
         Ok(())
+    }
+
+    /// What the databases that commit later need, to follow the first after a crash.
+    fn redo(&self, entries: &[Entry], outcomes: &[Outcome]) -> Vec<(StreamId, Sequence, Command)> {
+        let mut added = self.references.added().iter().peekable();
+        let mut batch = Vec::with_capacity(entries.len());
+        for (entry, outcome) in entries.iter().zip(outcomes).filter(|(entry, _)| !entry.is_done) {
+            let command = match outcome {
+                Outcome::Applied(_) => entry.command.read().unpack(),
+                Outcome::Rejected(_) => redo::stub(self.databases, entry.command.read()),
+            };
+            batch.push((entry.stream, entry.sequence, command));
+            let is_its_own =
+                |more: &&(StreamId, Sequence, _)| (more.0, more.1) == (entry.stream, entry.sequence);
+            batch.extend(added.next_if(is_its_own).cloned());
+        }
+        batch
     }
 
     fn commit_all(&self, touches: Touches) -> Result<(), Error> {

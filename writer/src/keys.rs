@@ -39,6 +39,24 @@ pub(crate) fn remember(
     database.run("remember a key in", sql, row)
 }
 
+/// Copies what a database remembers of a key since `tick` to another; whether there is anything.
+pub(crate) fn copy(
+    source: &Database<'_>,
+    target: &Database<'_>,
+    key: Key,
+    tick: Tick,
+) -> Result<bool, Error> {
+    let sql = "SELECT hash, outcome FROM _penholder_key WHERE key = ?1 AND tick = ?2";
+    let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?));
+    let Some((hash, outcome)) = source.read("look up a key in", sql, (key.0, tick.0), row)? else {
+        return Ok(false);
+    };
+    let sql = "INSERT INTO _penholder_key(key, hash, tick, outcome) VALUES (?1, ?2, ?3, ?4) \
+               ON CONFLICT (key) DO NOTHING";
+    target.run("copy a key to", sql, (key.0, hash, tick.0, outcome))?;
+    Ok(true)
+}
+
 /// Tells one command from another; a client that forges a collision only confuses itself.
 fn hash_of(command: CommandRef<'_>) -> i64 {
     let anonymous = std::iter::once((StreamId([0; 16]), Sequence(0), command.unpack()));

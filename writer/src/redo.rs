@@ -1,12 +1,12 @@
 //! Completes a batch over several databases whose first commit is durable and whose later ones are not.
 //!
 //! Two WAL files never commit atomically together, so the first commit carries all that the others need: the batch
-//! itself, in order. Its rejections are recorded beside it, and the recorded outcome decides.
+//! itself, in order. Its rejections and keys are recorded beside it, and what is recorded decides.
 
 use std::collections::HashSet;
 
 use penholder_protocol::{
-    Command, Epoch, Outcome, PackedCommand, Sequence, StreamId, Tick, decode_commands, decode_outcome,
+    Command, CommandRef, Epoch, Outcome, PackedCommand, Sequence, Statement, StreamId, Tick, decode_commands,
 };
 use rusqlite::OptionalExtension;
 
@@ -24,6 +24,19 @@ pub(crate) fn store(database: &Database<'_>, tick: Tick, batch: &[u8]) -> Result
     let sql = "INSERT INTO _penholder_redo(id, tick, batch) VALUES (0, ?1, ?2) \
                ON CONFLICT (id) DO UPDATE SET tick = excluded.tick, batch = excluded.batch";
     database.run("store the redo of a batch in", sql, (tick.0, batch))
+}
+
+/// A rejected command as the redo row holds it, with no more than the key and the databases that it names: nobody runs it
+/// again, and it may be larger than a row.
+pub(crate) fn stub(databases: &[Database<'_>], command: CommandRef<'_>) -> Command {
+    let is_named =
+        |d: &&Database<'_>| command.statements().any(|statement| statement.text.database == d.name);
+    let named = databases.iter().filter(is_named).map(|database| Statement::new(&database.name, ""));
+    let mut statements: Vec<_> = named.collect();
+    if statements.is_empty() {
+        statements.push(Statement::new("", ""));
+    }
+    Command { key: command.key(), statements }
 }
 
 /// Brings every database to the tick of the last batch over several databases.
@@ -94,17 +107,13 @@ fn repeat(
     let mut keys_seen = HashSet::new();
     for entry in entries {
         let (Some(source), Some(target)) = (databases.get(first), databases.get(second)) else { continue };
-        let remembered = remembered(source, entry)?;
-        let repeated = entry.command.read().key().is_some_and(|key| !keys_seen.insert(key));
-        if repeated || remembered.as_ref().is_some_and(|(at, _)| *at != tick) {
-            continue;
+        let mut has_effect = !rejected::copy(source, target, entry, tick)?;
+        if let Some(key) = entry.command.read().key() {
+            // What another command has used first, in this batch or before, had its outcome already.
+            let is_of_batch = keys::copy(source, target, key, tick)?;
+            has_effect = has_effect && is_of_batch && keys_seen.insert(key);
         }
-        if let (Some(key), Some((_, outcome))) = (entry.command.read().key(), &remembered) {
-            keys::remember(target, key, entry.command.read(), tick, outcome)?;
-        }
-        if let Outcome::Rejected(rejection) = rejected::outcome_of(databases, entry, tick)? {
-            let Some(target) = databases.get(second) else { continue };
-            rejected::record(target, entry, &rejection, tick)?;
+        if !has_effect {
             continue;
         }
         // A command may touch a database that it does not name: nothing of it is left, or what was added, which follows.
@@ -136,17 +145,6 @@ fn half(entry: &Entry, databases: &[Database<'_>], index: usize) -> Option<Entry
         wants_results: false,
         ..*entry
     })
-}
-
-/// The tick and outcome that the first database remembers for the entry's key.
-fn remembered(source: &Database<'_>, entry: &Entry) -> Result<Option<(Tick, Outcome)>, Error> {
-    let Some(key) = entry.command.read().key() else { return Ok(None) };
-    let sql = "SELECT tick, outcome FROM _penholder_key WHERE key = ?1";
-    let row = |row: &rusqlite::Row<'_>| Ok((Tick(row.get(0)?), row.get::<_, Vec<u8>>(1)?));
-    let Some((tick, outcome)) = source.read("look up a key in", sql, [key.0], row)? else { return Ok(None) };
-    let outcome = decode_outcome(&outcome)
-        .map_err(Error::io("decode the outcome of a key in", source.name.as_ref()))?;
-    Ok(Some((tick, outcome)))
 }
 
 fn entry(

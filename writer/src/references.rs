@@ -11,7 +11,7 @@ use crate::{Config, Error};
 mod keep;
 mod notes;
 
-pub(crate) use keep::References;
+pub(crate) use keep::{ADDED_BYTES_MAX, References};
 pub(crate) use notes::is_ours as is_own_trigger;
 
 /// A column of a table of a database.

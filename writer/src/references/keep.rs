@@ -20,7 +20,7 @@ use crate::{Config, Error};
 
 /// Most bytes of statements that the references may add to one command: with those of a batch they must fit into a
 /// redo row.
-const ADDED_BYTES_MAX: usize = 1 << 20;
+pub(crate) const ADDED_BYTES_MAX: usize = 1 << 20;
 
 /// Most characters of a value that a message shows.
 const SHOWN_CHARS_MAX: usize = 100;
@@ -100,9 +100,9 @@ impl References {
         self.added_bytes = 0;
     }
 
-    /// Whether the batch must end here for its redo row to fit.
-    pub(crate) fn are_many(&self) -> bool {
-        self.added_bytes > ADDED_BYTES_MAX
+    /// Bytes of what was added to the commands of the batch: it stands in their redo row.
+    pub(crate) fn added_bytes(&self) -> usize {
+        self.added_bytes
     }
 
     /// The commands of the batch to which statements were added, in order, and these.
@@ -172,8 +172,11 @@ impl References {
     }
 
     fn add(&mut self, entry: &Entry, statements: Vec<Statement>) -> Result<(), Failure> {
-        let size =
-            |s: &Statement| s.text.sql.len() + 64 + s.params.iter().map(|p| bytes_of(p) + 16).sum::<usize>();
+        // No less than what they take where they are stored.
+        let size = |s: &Statement| {
+            let text = s.text.database.len() + s.text.sql.len();
+            64 + text + s.params.iter().map(|p| bytes_of(p) + 16).sum::<usize>()
+        };
         let bytes: usize = statements.iter().map(size).sum();
         if bytes > ADDED_BYTES_MAX {
             let message = "the command removes more rows that others refer to than one command may; remove them in parts";
