@@ -7,7 +7,7 @@
     reason = "a test stops at the first thing that goes wrong"
 )]
 
-use penholder_protocol::StreamId;
+use penholder_protocol::{Statement, StreamId};
 use penholder_tests::promises::Log;
 use penholder_tests::{Mix, Plan, SealedSegment, Store, shim};
 
@@ -68,4 +68,25 @@ fn a_control_file_that_cannot_be_looked_at_is_not_taken_for_missing() {
     store.start();
     store.start_worker(Mix::All, 50).finish();
     store.settle_and_verify().expect_clean();
+}
+
+/// A stream id is random, but a client can use one again once its first stream is forgotten: the row about its rejected
+/// command was still there, the next one could not be recorded, and the writer failed at it for ever.
+#[test]
+fn a_stream_id_that_is_used_again_can_be_rejected_again() {
+    let mut store = Store::started();
+    let bad = |sql| -> penholder_protocol::Command { Statement::new("activity", sql).into() };
+    let first = SealedSegment::new(&store.path()).frame([bad("INSERT INTO nowhere VALUES (1)")]);
+    first.drop_into(&store.path());
+    store.wait_until("an empty spool", |store| store.segments().is_empty());
+    assert!(store.stop().success());
+    store.start();
+    let mut again = SealedSegment::new(&store.path()).frame([bad("INSERT INTO nowhere_else VALUES (1)")]);
+    again.header.stream = first.header.stream;
+    again.drop_into(&store.path());
+    store.wait_until("an empty spool", |store| store.segments().is_empty());
+    assert_eq!(store.quarantined(), Vec::<String>::new());
+    let latest = "SELECT count(*) FROM _penholder_rejected WHERE message LIKE '%nowhere_else%'";
+    assert_eq!(store.number("activity", latest), 1);
+    assert_eq!(store.number("activity", "SELECT count(*) FROM _penholder_rejected"), 1);
 }

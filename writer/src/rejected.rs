@@ -9,7 +9,8 @@ use crate::batch::Entry;
 use crate::commit::applied_without_details;
 use crate::database::Database;
 
-const INSERT: &str = "INSERT INTO _penholder_rejected \
+/// A client may use the id of a stream again that is forgotten here, while the row about its command is not.
+const INSERT: &str = "INSERT OR REPLACE INTO _penholder_rejected \
     (stream, sequence, tick, code, message, statement, submitted_ns, command) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 
 /// Stores a rejection in the transaction that moves the watermark past it.
