@@ -10,7 +10,7 @@
 use std::time::{Duration, Instant};
 
 use penholder_client::{Client, ClientConfig, ClientError, Durability, WhenFull};
-use penholder_protocol::{Code, Command, Outcome, Statement, Value, limits};
+use penholder_protocol::{Code, Command, Key, Outcome, Rejection, Statement, Value, limits};
 use penholder_tests::{Mix, Plan, SealedSegment, Store};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -255,4 +255,17 @@ fn more_streams_than_a_user_may_have_wait_and_are_served_when_others_are_over() 
     drop(one);
     assert!(applied(&three.wait(ticket, PATIENCE).unwrap()));
     assert_eq!(store.number("activity", "SELECT count(*) FROM ledger"), 4);
+}
+
+/// To look up a key takes a checksum of all the command's SQL, written out: some 256 bytes in the spool are a gigabyte.
+#[test]
+fn a_command_that_is_too_large_is_refused_before_its_key_is_looked_up() {
+    let store = Store::started();
+    let mut client = store.client();
+    let key = Key::random().unwrap();
+    assert!(applied(&client.execute(insert(1).with_key(key)).unwrap()));
+    let sql = format!("DELETE FROM ledger --{}", "x".repeat(limits::SQL_BYTES_MAX - 22));
+    let statements = vec![Statement::new("activity", sql); 40];
+    let outcome = client.execute(Command { key: Some(key), statements }).unwrap();
+    assert!(matches!(outcome, Outcome::Rejected(Rejection { code: Code::Limit, .. })), "{outcome:?}");
 }

@@ -53,13 +53,13 @@ pub(crate) fn apply(
     deadline: Duration,
 ) -> Result<Verdict, Error> {
     let command = entry.command.read();
-    if let Some(first) = keys::lookup(databases, command)? {
-        return Ok(Verdict::Decided(first));
-    }
     if entry.bytes > COMMAND_BYTES_MAX {
         let message =
             format!("the command takes {} bytes with its SQL, {COMMAND_BYTES_MAX} are allowed", entry.bytes);
         return Ok(Verdict::Decided(Outcome::Rejected(rejection(Code::Limit, &message, None))));
+    }
+    if let Some(first) = keys::lookup(databases, command)? {
+        return Ok(Verdict::Decided(first));
     }
     let mode = if entry.touches.are_several() && names_several(command) {
         Mode::ClientReplayable(entry.roles)
