@@ -27,6 +27,8 @@ CREATE TABLE parent (id INTEGER PRIMARY KEY);
 CREATE TABLE late_child (parent INTEGER REFERENCES parent (id) DEFERRABLE INITIALLY DEFERRED);
 CREATE TABLE child (parent INTEGER REFERENCES parent (id));
 CREATE TABLE trapped (a INTEGER);
+CREATE TABLE counted (a INTEGER PRIMARY KEY AUTOINCREMENT);
+INSERT INTO counted VALUES (9223372036854775807);
 CREATE VIRTUAL TABLE words USING fts5 (word);
 CREATE VIEW pages AS SELECT pageno FROM dbstat;
 CREATE VIEW depths AS SELECT rtreedepth(x'00010203') AS depth;
@@ -47,7 +49,7 @@ INSERT INTO taken SELECT 5, trim(b, a || 'b') FROM (
     SELECT replace(hex(zeroblob(4000000)), '00', 'aa') AS a, replace(hex(zeroblob(4000000)), '00', 'bb') AS b)";
 
 /// Tables that an offender may have written to before it failed, with what must be in them.
-const UNTOUCHED: [(&str, i64); 7] = [
+const UNTOUCHED: [(&str, i64); 8] = [
     ("taken", 1),
     ("explosive", 1),
     ("typed", 0),
@@ -55,6 +57,7 @@ const UNTOUCHED: [(&str, i64); 7] = [
     ("late_child", 0),
     ("child", 0),
     ("trapped", 0),
+    ("counted", 1),
 ];
 
 /// What the offender is surrounded by, and carried in.
@@ -325,6 +328,16 @@ fn a_statement_that_costs_too_much_rejects_one_command() {
         (on_activity("INSERT INTO taken VALUES (5, length(printf('%900000000s')))"), limit),
         (on_activity(HEAP_HOG), limit),
         (on_activity(TIME_HOG), limit),
+    ]);
+}
+
+/// SQLite says that the disk is full.
+#[test]
+fn a_table_that_has_no_number_left_rejects_one_command() {
+    let limit: &[Code] = &[Code::Limit];
+    each_alone_is_rejected(&[
+        (on_activity("INSERT INTO counted DEFAULT VALUES"), limit),
+        (on_activity("INSERT INTO counted VALUES (7), (NULL)"), limit),
     ]);
 }
 

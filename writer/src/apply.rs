@@ -11,13 +11,17 @@ use crate::batch::Entry;
 use crate::database::{Bound, Database, VALUE_BYTES_MAX, value_of};
 use crate::guard::Mode;
 use crate::references::References;
-use crate::{Error, fence, keys};
+use crate::{Error, fence, filesystem, keys};
 
 /// Largest command with its SQL written out, in bytes: it must fit into a row as redo or as rejected.
 pub(crate) const COMMAND_BYTES_MAX: usize = 8 << 20;
 
 /// Bytes of values that a prepared statement may keep until it runs again; there are many prepared statements.
 const BOUND_BYTES_KEPT: usize = 4 << 10;
+
+/// Bytes free on a disk that is not full: a command writes to it by the page, when it changed more than the page cache
+/// holds.
+const FREE_BYTES_MIN: u64 = 1 << 20;
 
 const _: () = assert!(COMMAND_BYTES_MAX * 2 <= VALUE_BYTES_MAX);
 
@@ -281,6 +285,11 @@ pub(crate) fn classify(error: rusqlite::Error, database: &Database<'_>, statemen
         Some(ErrorCode::OutOfMemory) if fence::is_heap_exhausted() => {
             (Code::Limit, "the command needs more memory than `sqlite.heap_bytes_max` allows".into())
         }
+        Some(ErrorCode::DiskFull) if !is_disk_full(database) => {
+            let message =
+                format!("{text}, and the disk is not: an AUTOINCREMENT has no number left, or the like");
+            (Code::Limit, message)
+        }
         Some(
             ErrorCode::DiskFull
             | ErrorCode::SystemIoFailure
@@ -308,6 +317,15 @@ pub(crate) fn classify(error: rusqlite::Error, database: &Database<'_>, statemen
         },
     };
     Failure::Rejected(rejection(code, &message, statement))
+}
+
+/// Whether it is the disk that SQLite means: it says the same of a table that has no number left for a row.
+///
+/// A page that was not written for want of space leaves less than a page free, and nothing of ours gives any back before
+/// this looks: a rollback does not shorten the WAL. If another program does, the rejection is wrong, but it was told.
+fn is_disk_full(database: &Database<'_>) -> bool {
+    let path = database.connection.path().unwrap_or_default();
+    filesystem::free_bytes(path.as_ref()).map_or(true, |bytes| bytes < FREE_BYTES_MIN)
 }
 
 /// A rejection whose message fits into a receipt.

@@ -3,11 +3,13 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use penholder_protocol::Layout;
-use rustix::fs::{FallocateFlags, OFlags, fallocate, statvfs};
+use rustix::fs::{FallocateFlags, OFlags, fallocate};
 use rustix::io::Errno;
+
+use crate::filesystem::free_bytes;
 
 /// The ballast is only taken while so many times its size is free: it must not be what fills the disk.
 const FREE_TIMES_MIN: u64 = 4;
@@ -76,12 +78,6 @@ fn allocate(file: &File, bytes: u64) -> Result<(), Errno> {
             done => return done,
         }
     }
-}
-
-/// Bytes that an ordinary user may still write to the file system of `path`.
-fn free_bytes(path: &Path) -> io::Result<u64> {
-    let free = statvfs(path)?;
-    Ok(free.f_bavail.saturating_mul(free.f_frsize))
 }
 
 #[cfg(test)]

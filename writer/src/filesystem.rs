@@ -1,10 +1,13 @@
-//! Which file systems keep what SQLite's WAL needs: shared memory and locks that every process sees.
+//! Which file systems keep what SQLite's WAL needs, shared memory and locks that every process sees; and what is free.
 
 #[cfg(target_os = "linux")]
 use std::ffi::OsStr;
+use std::io;
 #[cfg(target_os = "linux")]
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+
+use rustix::fs::statvfs;
 
 use crate::Error;
 
@@ -53,6 +56,12 @@ pub(crate) fn check(store: &Path, allow: bool) -> Result<(), Error> {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn check(_store: &Path, _allow: bool) -> Result<(), Error> {
     Ok(())
+}
+
+/// Bytes that an ordinary user may still write to the file system of `path`.
+pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
+    let free = statvfs(path)?;
+    Ok(free.f_bavail.saturating_mul(free.f_frsize))
 }
 
 /// The type of the file system that `path` is on, according to the text of `/proc/self/mountinfo`: that of the longest
