@@ -284,6 +284,37 @@ fn what_was_rejected_before_the_death_is_the_same_in_both_after_the_mending() {
     }
 }
 
+#[test]
+fn of_three_databases_the_first_of_a_batch_knows_what_the_others_have_to_follow() {
+    let mut store = Store::new();
+    store.settings("databases = [\"config\", \"activity\", \"archive\"]\n");
+    store.add_migration("activity", "CREATE TABLE more (a)");
+    let schema = store.scratch().join("schema");
+    std::fs::create_dir(schema.join("archive")).unwrap();
+    std::fs::copy(schema.join("config/001_ledger.sql"), schema.join("archive/001_ledger.sql")).unwrap();
+    store.start();
+    assert!(store.stop().success());
+    let mut client = store.client();
+    let sql = "INSERT INTO ledger (client, sequence, nonce) VALUES (7, 2, ?1)";
+    let into = |database, nonce: i64| Statement::new(database, sql).bind(nonce);
+    let failing = Command::new().and(into("activity", 0)).and(into("archive", -1));
+    let commands = [over_both(1), failing.with_key(Key::random().unwrap()), over_both(3)];
+    let tickets = client.submit_batch(&commands, Durability::Queued).unwrap();
+    die_between_commits(&mut store);
+    store.start();
+    let outcomes: Vec<_> = tickets.iter().map(|ticket| client.wait(ticket, PATIENCE).unwrap()).collect();
+    assert!(
+        matches!(outcomes[..], [Outcome::Applied(_), Outcome::Rejected(_), Outcome::Applied(_)]),
+        "{outcomes:?}"
+    );
+    assert_eq!(rows(&store), (2, 2));
+    for table in ["_penholder_rejected", "_penholder_key"] {
+        let [activity, archive] = ["activity", "archive"].map(|database| contents(&store, database, table));
+        assert_eq!(activity, archive, "{table}");
+        assert_eq!(activity.len(), 1, "{table}");
+    }
+}
+
 /// All that a table holds, as text.
 fn contents(store: &Store, database: &str, table: &str) -> Vec<String> {
     let database = store.database(database);

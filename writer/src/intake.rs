@@ -352,7 +352,10 @@ impl Intake {
             let mut reached = 0;
             while let Some(entry) = stream.queue.front() {
                 let several = entry.touches.are_several();
-                let fits = batch.first().is_none_or(|first| first.touches.are_several() == several);
+                let fits = batch.first().map(|first| first.touches).is_none_or(|first| {
+                    // Of commands over several, all that a crash leaves to be done is recorded in one first database.
+                    first.are_several() == several && (!several || first.first() == entry.touches.first())
+                });
                 let full = bytes >= config.batch_bytes_max || batch.len() >= config.batch_commands_count_max;
                 if !fits || full || entry.touches.first() < reached {
                     passed_over = passed_over.or(Some(place));
