@@ -1,6 +1,9 @@
 //! The files of a disk at one moment.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use super::{Change, FileId, NameChange, Pending};
@@ -50,17 +53,19 @@ impl Image {
         self.names.get(path).copied()
     }
 
-    /// Writes the files whose path begins with `from` below `to`.
+    /// Writes the files whose path begins with `from` below `to`, for nobody but us to see, as a writer demands.
     pub fn lay_out(&self, from: &str, to: &Path) {
         let below = |path: &str| path.strip_prefix(from).map(|rest| to.join(rest.trim_start_matches('/')));
+        let private = |place: &Path| DirBuilder::new().recursive(true).mode(0o700).create(place).unwrap();
         for place in self.directories.iter().filter_map(|path| below(path)) {
-            std::fs::create_dir_all(place).unwrap();
+            private(&place);
         }
         for (path, file) in &self.names {
             let Some(place) = below(path) else { continue };
-            std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+            private(place.parent().unwrap());
             let content = self.contents.get(file).map(Vec::as_slice).unwrap_or_default();
-            std::fs::write(place, content).unwrap();
+            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(place);
+            file.unwrap().write_all(content).unwrap();
         }
     }
 }

@@ -70,18 +70,12 @@ impl Disk {
         self.mount().unwrap();
     }
 
-    pub(crate) fn mount(&self) -> Result<(), String> {
+    fn mount(&self) -> Result<(), String> {
         run("mount", &["-o", "loop", &self.image.to_string_lossy(), &self.mountpoint.to_string_lossy()])
     }
 
-    pub(crate) fn unmount(&self) -> Result<(), String> {
+    fn unmount(&self) -> Result<(), String> {
         unmount(&self.mountpoint)
-    }
-
-    /// Lets the image be mended by what mends it at boot.
-    pub(crate) fn mend(&self) {
-        // It exits with 1 when it has mended something, and whether it has shows when the image is mounted.
-        run("fsck.ext4", &["-p", "-f", &self.image.to_string_lossy()]).ok();
     }
 }
 
