@@ -190,7 +190,8 @@ fn run_all(
         if let Some(expected) = statement.expect_rows
             && result.changes != expected
         {
-            let message = format!("expected {expected} rows to change, {} would have", result.changes);
+            let rows = if expected == 1 { "row" } else { "rows" };
+            let message = format!("expected {expected} {rows} to change, {} would have", result.changes);
             return Err(Failure::Rejected(rejection(Code::Expectation, &message, Some(index))));
         }
         if wants_results {

@@ -37,7 +37,12 @@ fn a_rejected_command_prints_why_and_exits_with_6() {
     assert_eq!(run.json(), [expected]);
     let update =
         ["exec", "STORE", "--db", "config", "UPDATE settings SET value = 1", "--expect", "2", "--json"];
-    assert_eq!(store.run(&update).expect(6).json()[0]["code"], "expectation");
+    let rejected = store.run(&update).expect(6).json().remove(0);
+    assert_eq!(rejected["code"], "expectation");
+    assert_eq!(rejected["message"], "expected 2 rows to change, 1 would have");
+    let delete = ["exec", "STORE", "--db", "config", "DELETE FROM projects", "--expect", "1", "--json"];
+    let rejected = store.run(&delete).expect(6).json().remove(0);
+    assert_eq!(rejected["message"], "expected 1 row to change, 0 would have");
     let wrong = ["exec", "STORE", "--db", "config", "nonsense", "--json"];
     assert_eq!(store.run(&wrong).expect(6).json()[0]["code"], "sql");
 }

@@ -183,6 +183,7 @@ fn usage_errors_exit_with_2_and_help_with_0() {
     let store = Store::empty();
     store.run(&["nonsense"]).expect(2);
     store.run(&["exec", "STORE"]).expect(2);
+    store.run(&["exec", "STORE", "--db", "config", "SELECT 1", "--window", "4"]).expect(2);
     store.run(&["exec", "STORE", "--db", "config", "SQL", "99999999999999999999"]).expect(2);
     assert!(store.run(&["exec", "--help"]).expect(0).stdout.starts_with("Examples:"));
     for shell in ["bash", "zsh", "fish"] {

@@ -149,7 +149,8 @@ pub(super) struct ExecArgs {
     #[arg(long, value_name = "N", conflicts_with = "stdin")]
     pub(super) expect: Option<u64>,
     /// With --stdin, how many commands may be in flight
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=65_535))]
+    #[arg(long, value_name = "N", conflicts_with = "sql", default_value_t = 256)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=65_535))]
     pub(super) window: u32,
     /// Prints JSON; --stdin always does
     #[arg(long)]
