@@ -118,7 +118,13 @@ fn a_wrong_line_is_named_and_does_not_lose_those_before_it() {
     let run = store.feed(&["exec", "STORE", "--stdin"], &input).expect(1);
     assert_eq!(run.json().iter().filter(|answer| answer["status"] == "applied").count(), 2);
     assert!(run.stderr.contains("line 4: "), "{run:?}");
+    assert!(run.stderr.contains("submitted: 2 commands before it"), "{run:?}");
     assert_eq!(store.settings(), 2);
+    let run = store.feed(&["exec", "STORE", "--stdin"], &format!("{}\n[1]\n", line("d"))).expect(1);
+    assert!(
+        run.stderr.contains("expected an object") && run.stderr.contains("submitted: 1 command before it"),
+        "{run:?}"
+    );
 }
 
 #[test]

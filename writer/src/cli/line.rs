@@ -43,7 +43,7 @@ pub(super) struct Lines {
 impl Lines {
     /// Reads one command.
     pub(super) fn parse(&mut self, line: &[u8]) -> Result<Command, String> {
-        let line: Line = serde_json::from_slice(line).map_err(|error| plain(&error))?;
+        let line = object(line)?;
         let key = line.key.as_deref().map(args::key).transpose().map_err(|error| format!("key: {error}"))?;
         let statements = match (line.tx, line.db, line.sql) {
             (None, Some(db), Some(sql)) => {
@@ -83,6 +83,19 @@ impl Lines {
         self.texts.entry(database).or_default().insert(sql, Arc::clone(&text));
         text
     }
+}
+
+/// Reads the object that a line is; serde would take an array for the fields of one.
+fn object(line: &[u8]) -> Result<Line, String> {
+    let parsed = match line.first() {
+        Some(b'{') => serde_json::from_slice(line),
+        _ => match serde_json::from_slice::<&RawValue>(line) {
+            Ok(_) => return Err(r#"expected an object, such as {"db":"...","sql":"..."}"#.to_owned()),
+            Err(error) => Err(error),
+        },
+    };
+    parsed
+        .map_err(|error| if error.is_data() { plain(&error) } else { format!("not JSON: {}", plain(&error)) })
 }
 
 /// What serde says, without the line number: there is only one line.
@@ -174,9 +187,13 @@ mod tests {
     #[test]
     fn a_wrong_line_says_what_is_wrong_with_it() {
         let cases = [
-            ("", "EOF"),
-            ("{", "EOF"),
-            ("[]", "invalid"),
+            ("", "not JSON: EOF"),
+            ("{", "not JSON: EOF"),
+            ("nonsense", "not JSON: "),
+            ("[1", "not JSON: "),
+            ("[1]", "expected an object"),
+            (r#"["a","S"]"#, "expected an object"),
+            ("null", "expected an object"),
             (r#"{"sql":"S"}"#, "db is missing"),
             (r#"{"db":"a"}"#, "sql is missing"),
             (r#"{"db":"a","sql":"S","parms":[1]}"#, "parms"),
@@ -188,7 +205,7 @@ mod tests {
             (r#"{"tx":[]}"#, "no statement"),
             (r#"{"tx":[{"db":"a","sql":"S"}],"expect":1}"#, "inside tx"),
             (r#"{"tx":[{"db":"a","sql":"S"}],"db":"a"}"#, "inside tx"),
-            (r#"{"db":"a","sql":"S"} {}"#, "trailing"),
+            (r#"{"db":"a","sql":"S"} {}"#, "not JSON: trailing"),
         ];
         for (line, part) in cases {
             let error = parse(line).unwrap_err();

@@ -18,7 +18,7 @@ use super::exit::{Exit, Failure};
 use super::line::Lines;
 use super::outcome::{self, Report};
 use super::output::Output;
-use super::submit;
+use super::{render, submit};
 
 /// Longest line, in bytes: the longest command there can be, with every byte of it escaped.
 const LINE_BYTES_MAX: u64 = 6 * FRAME_BYTES_MAX as u64 + (64 << 10);
@@ -40,7 +40,8 @@ pub(super) fn run(args: &ExecArgs, output: &mut Output) -> Result<Exit, Failure>
         let submitted = flight.submit(&mut client, &mut arrived);
         if let Some(error) = submitted.err().or(ended.as_ref().and_then(|ended| ended.clone().err())) {
             flight.land_all(&mut client)?;
-            flight.output.complain(&error);
+            let before = render::count(flight.printed, "command");
+            flight.output.complain(&format!("{error}; submitted: {before} before it, none behind it"));
             return Ok(flight.exit.or_worse(Exit::Failure));
         }
         if ended.is_some() {
@@ -50,10 +51,8 @@ pub(super) fn run(args: &ExecArgs, output: &mut Output) -> Result<Exit, Failure>
         flight.land_some(&mut client)?;
         if flight.exit == Exit::TimedOut {
             flight.land_all(&mut client)?;
-            let last = flight.printed;
-            flight.output.complain(&format!(
-                "stopped reading: the first {last} commands are submitted, later ones are not"
-            ));
+            let first = render::count(flight.printed, "command");
+            flight.output.complain(&format!("stopped reading; submitted: the first {first}, none behind"));
             return Ok(flight.exit);
         }
     }
