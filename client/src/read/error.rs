@@ -30,12 +30,9 @@ pub enum ReadError {
         /// What is missing.
         what: &'static str,
     },
-    /// SQLite cannot open the database: usually this user may not read it, or the `-wal` and `-shm` files beside it.
-    #[error(
-        "cannot open {}: {source}; this user needs to read it and the -wal and -shm beside it: usually by belonging \
-         to the store's group, and a running writer makes them if they are gone",
-        path.display()
-    )]
+    /// SQLite cannot open the database: it is damaged, or, usually, this user may not read it or the `-wal` and `-shm`
+    /// files beside it.
+    #[error("cannot open {}: {source}; {}", path.display(), hint_for_open(source))]
     Open {
         /// The database.
         path: PathBuf,
@@ -103,6 +100,37 @@ impl ReadError {
             | Self::Unfinished { .. }
             | Self::UnknownDatabase { .. } => false,
         }
+    }
+
+    /// The name of the database that SQLite found damaged, if that is what happened.
+    #[must_use]
+    pub fn damaged(&self) -> Option<&str> {
+        match self {
+            Self::Open { path, source } if is_damage(source) => path.file_stem()?.to_str(),
+            Self::Sql { database, source } if is_damage(source) => Some(database),
+            Self::Open { .. }
+            | Self::Sql { .. }
+            | Self::NoStore { .. }
+            | Self::Control { .. }
+            | Self::Unfinished { .. }
+            | Self::UnknownDatabase { .. }
+            | Self::Uneven { .. }
+            | Self::Behind { .. } => None,
+        }
+    }
+}
+
+fn is_damage(source: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    matches!(source.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+}
+
+fn hint_for_open(source: &rusqlite::Error) -> &'static str {
+    if is_damage(source) {
+        "restore it from a backup"
+    } else {
+        "this user needs to read it and the -wal and -shm beside it: usually by belonging to the store's group, and a \
+         running writer makes them if they are gone"
     }
 }
 

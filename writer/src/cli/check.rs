@@ -18,6 +18,9 @@ use super::status;
 /// Most findings of one PRAGMA that are reported.
 const FINDINGS_COUNT_MAX: usize = 100;
 
+/// The check that finds a database damaged.
+const DAMAGE: &str = "integrity";
+
 #[derive(Serialize)]
 struct Report {
     schema: u32,
@@ -37,15 +40,20 @@ pub(super) fn run(args: &CheckArgs, output: &mut Output) -> Result<Exit, Failure
     // Receipts promise, so they are read first; the databases last.
     let receipts = spool::receipts(&layout, &control)?;
     let segments = spool::segments(&layout, &control)?;
-    let mut reader = Reader::open(&args.store)?;
     let mut watermarks = Watermarks::default();
-    let mut findings = in_databases(&mut reader, &control, &config, &mut watermarks)?;
+    let mut findings = match Reader::open(&args.store) {
+        Ok(mut reader) => in_databases(&mut reader, &control, &config, &mut watermarks)?,
+        Err(error) => vec![damage(error)?],
+    };
     // What was reclaimed, and forgotten at a start, between the two looks is none.
     let is_there = |segment: &spool::Segment| layout.segment(segment.name).exists();
     let segments: Vec<_> = segments.into_iter().filter(is_there).collect();
     let told: Vec<_> = receipts.into_iter().filter(|(stream, _)| layout.receipt(*stream).exists()).collect();
-    findings.extend(findings::in_spool(&segments, &watermarks, &control));
-    findings.extend(findings::in_receipts(&told, &watermarks));
+    // What a damaged database knew is not known.
+    if watermarks.0.len() == control.databases.len() {
+        findings.extend(findings::in_spool(&segments, &watermarks, &control));
+        findings.extend(findings::in_receipts(&told, &watermarks));
+    }
     let report = Report {
         schema: 1,
         ok: findings.is_empty(),
@@ -76,18 +84,34 @@ fn in_databases(
             for slot in &control.databases {
                 findings.extend(in_database(&snapshot, &slot.name, control, watermarks)?);
             }
-            findings.extend(orphans::find(&snapshot, config)?);
+            // It would run into the same damage.
+            if !findings.iter().any(|finding| finding.check == DAMAGE) {
+                findings.extend(orphans::find(&snapshot, config)?);
+            }
             return Ok(findings);
         }
         Err(error @ ReadError::Uneven { writer_running: false, .. }) => {
             findings.push(Finding::new("clock", "store", error.to_string()));
         }
+        // Said below, and what the other databases have to say.
+        Err(error) if error.damaged().is_some() => {}
         Err(error) => return Err(error.into()),
     }
     for slot in &control.databases {
-        findings.extend(in_database(&reader.single(&slot.name)?, &slot.name, control, watermarks)?);
+        match reader.single(&slot.name) {
+            Ok(snapshot) => findings.extend(in_database(&snapshot, &slot.name, control, watermarks)?),
+            Err(error) => findings.push(damage(error)?),
+        }
     }
     Ok(findings)
+}
+
+/// A database that SQLite finds damaged is what a check is for; with every other error there was none.
+fn damage(error: ReadError) -> Result<Finding, Failure> {
+    match error.damaged() {
+        Some(name) => Ok(Finding::new(DAMAGE, name, error.to_string())),
+        None => Err(error.into()),
+    }
 }
 
 fn in_database(
@@ -96,14 +120,16 @@ fn in_database(
     control: &Control,
     watermarks: &mut Watermarks,
 ) -> Result<Vec<Finding>, Failure> {
-    let failed = || Failure::on(format!("cannot check {name}.db"));
     let connection = snapshot.database(name)?;
-    let mut findings = in_pages(connection, name).map_err(failed())?;
-    findings.extend(in_references(connection, name).map_err(failed())?);
-    let sql = "SELECT value FROM _penholder_meta WHERE key = 'store_id'";
-    let id: String = connection.query_row(sql, [], |row| row.get(0)).map_err(failed())?;
-    if id != control.store.to_string() {
-        findings.push(Finding::new("identity", name, format!("it belongs to the store {id}")));
+    let mut findings = Vec::new();
+    let mut look = || {
+        findings.extend(in_pages(connection, name)?);
+        findings.extend(in_references(connection, name)?);
+        findings.extend(in_identity(connection, name, control)?);
+        watermarks.load(connection)
+    };
+    if let Err(source) = look() {
+        findings.push(damage(ReadError::Sql { database: name.to_owned(), source })?);
     }
     let reclaimed = control.databases.iter().find(|slot| slot.name == name).map(|slot| slot.reclaimed);
     let own = snapshot.tick(name)?;
@@ -113,7 +139,6 @@ fn in_database(
         );
         findings.push(Finding::new("clock", name, message));
     }
-    watermarks.load(connection).map_err(failed())?;
     Ok(findings)
 }
 
@@ -121,7 +146,7 @@ fn in_pages(connection: &Connection, name: &str) -> rusqlite::Result<Vec<Finding
     let mut statement = connection.prepare(&format!("PRAGMA integrity_check({FINDINGS_COUNT_MAX})"))?;
     let lines = statement.query_map([], |row| row.get::<_, String>(0))?;
     let wrong = lines.filter(|line| line.as_ref().map_or(true, |line| line != "ok"));
-    wrong.map(|line| Ok(Finding::new("integrity", name, line?))).collect()
+    wrong.map(|line| Ok(Finding::new(DAMAGE, name, line?))).collect()
 }
 
 fn in_references(connection: &Connection, name: &str) -> rusqlite::Result<Vec<Finding>> {
@@ -136,6 +161,13 @@ fn in_references(connection: &Connection, name: &str) -> rusqlite::Result<Vec<Fi
         ))
     })?;
     rows.take(FINDINGS_COUNT_MAX).collect()
+}
+
+fn in_identity(connection: &Connection, name: &str, control: &Control) -> rusqlite::Result<Option<Finding>> {
+    let sql = "SELECT value FROM _penholder_meta WHERE key = 'store_id'";
+    let id: String = connection.query_row(sql, [], |row| row.get(0))?;
+    let is_own = id == control.store.to_string();
+    Ok((!is_own).then(|| Finding::new("identity", name, format!("it belongs to the store {id}"))))
 }
 
 fn print(report: &Report, output: &mut Output) -> Result<(), Failure> {

@@ -1,0 +1,84 @@
+//! What people see of damage, and how a store comes back from it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a test may stop where it stands"
+)]
+
+mod cli_common;
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use cli_common::{INSERT, Run, Store};
+
+fn files_in(directory: &Path) -> Vec<PathBuf> {
+    let items = std::fs::read_dir(directory).unwrap().map(|item| item.unwrap().path());
+    items.filter(|path| path.is_file()).collect()
+}
+
+fn insert(store: &Store, key: &str, level: &str) -> Run {
+    store.run(&["exec", "STORE", "--db", "config", INSERT, key, "v", "--level", level])
+}
+
+/// A store whose `config.db` holds these bytes from this place on.
+fn damaged(at: u64, bytes: &[u8]) -> Store {
+    let store = Store::new();
+    let file = File::options().write(true).open(store.path().join("config.db")).unwrap();
+    file.write_all_at(bytes, at).unwrap();
+    store
+}
+
+/// A header that is none, and a first page that is no part of a tree.
+fn damages() -> [Store; 2] {
+    [damaged(0, &[b'x'; 16]), damaged(100, &[0xff; 8])]
+}
+
+#[test]
+fn a_damaged_segment_alone_in_the_spool_is_set_aside_before_once_is_over() {
+    let store = Store::new();
+    insert(&store, "k", "queued").expect(0);
+    let segment = files_in(&store.path().join("spool")).remove(0);
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let written = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes[written - 1] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    store.run(&["serve", "STORE", "--once"]).expect(0);
+    assert!(files_in(&store.path().join("spool")).is_empty());
+    assert!(store.path().join("quarantine").join(segment.file_name().unwrap()).is_file());
+    assert_eq!(store.settings(), 0);
+}
+
+#[test]
+fn a_damaged_database_is_a_finding_of_the_check() {
+    for store in damages() {
+        let run = store.run(&["check", "STORE", "--json"]).expect(3);
+        let report = run.json().remove(0);
+        let finding = &report["findings"][0];
+        assert_eq!((&report["ok"], &finding["check"]), (&false.into(), &"integrity".into()), "{report}");
+        assert_eq!(finding["subject"], "config", "{report}");
+        assert!(!run.stdout.contains("group"), "permissions have nothing to do with it: {report}");
+        let words = store.run(&["check", "STORE"]).expect(3).stdout;
+        assert!(words.contains("integrity config: "), "{words}");
+    }
+}
+
+#[test]
+fn a_database_of_which_only_the_first_page_is_left_is_a_finding_too() {
+    let store = Store::new();
+    let sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000) \
+               INSERT INTO settings(key, value) SELECT i, 'v' FROM n";
+    store.run(&["exec", "STORE", "--db", "config", sql, "--level", "queued"]).expect(0);
+    store.run(&["serve", "STORE", "--once"]).expect(0);
+    let path = store.path().join("config.db");
+    let file = File::options().write(true).open(&path).unwrap();
+    let pages = file.metadata().unwrap().len() / 4096;
+    // All but the first, which the schema is on.
+    (1..pages).for_each(|page| file.write_all_at(&[0xff; 4096], page * 4096).unwrap());
+    let report = store.run(&["check", "STORE", "--json"]).expect(3).json().remove(0);
+    let findings = report["findings"].as_array().unwrap();
+    assert!(findings.iter().any(|finding| finding["check"] == "integrity"), "{report}");
+    assert!(findings.iter().all(|finding| finding["subject"] == "config"), "{report}");
+}
