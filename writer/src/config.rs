@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use penholder_protocol::limits::{DATABASE_NAME_BYTES_MAX, DATABASES_COUNT_MAX, FRAME_BYTES_SOFT};
 
+use crate::migrate::check_directory;
 use crate::{Error, Reference};
 
 mod settings;
@@ -124,6 +125,11 @@ impl Config {
         self.check_sizes()?;
         self.references.iter().try_for_each(|reference| reference.ends(&self.databases).map(drop))?;
         Ok(self)
+    }
+
+    /// Refuses a directory of migrations that the databases cannot be made from.
+    pub fn check_schema(&self) -> Result<(), Error> {
+        self.schema.as_deref().map_or(Ok(()), |directory| check_directory(directory, &self.databases))
     }
 
     fn check_databases(&self) -> Result<(), Error> {

@@ -3,6 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// What to do about a damaged database.
+const DAMAGE_HINT: &str = "; `penholder check` shows the damage, a restored backup ends it";
+
 /// Every variant says what happened where, and what the operator does next.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -39,7 +42,7 @@ pub enum Error {
         what: String,
     },
     /// `SQLite` failed in a way that says nothing about the command: disk full, I/O, memory, corruption.
-    #[error("{operation} {database}.db: {source}")]
+    #[error("{operation} {database}.db: {source}{}", if self.is_damage() { DAMAGE_HINT } else { "" })]
     Sqlite {
         /// What was being done.
         operation: &'static str,
@@ -84,6 +87,22 @@ impl Error {
         match self {
             Self::Sqlite { .. } | Self::Io { .. } => true,
             Self::Locked { .. } | Self::Held { .. } | Self::Refused { .. } | Self::Intruder { .. } => false,
+        }
+    }
+
+    /// Whether `SQLite` found a database damaged.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+        match self {
+            Self::Sqlite { source, .. } => {
+                matches!(source.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+            }
+            Self::Io { .. }
+            | Self::Locked { .. }
+            | Self::Held { .. }
+            | Self::Refused { .. }
+            | Self::Intruder { .. } => false,
         }
     }
 

@@ -206,9 +206,7 @@ fn refuse_older(databases: &[Database<'_>], control: &Control, config: &Config) 
 }
 
 fn migrate_all(databases: &[Database<'_>], config: &Config, tick: Tick) -> Result<(), Error> {
-    if let Some(directory) = &config.schema {
-        migrate::check_directory(directory, &config.databases)?;
-    }
+    config.check_schema()?;
     let meta = "SELECT value FROM _penholder_meta WHERE key = 'schema'";
     let mut plans = Vec::new();
     for database in databases {

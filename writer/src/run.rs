@@ -84,7 +84,9 @@ pub fn run(config: &Config, stop: &Stop, observer: &mut dyn Observer) -> Result<
         });
         let Err(error) = ended else { return Ok(()) };
         failures = if commits > 0 { 1 } else { failures + 1 };
-        let give_up = failures >= FAILURES_COUNT_MAX && !error.is_disk_full();
+        // What is damaged as soon as it is opened will be so the next time.
+        let give_up =
+            failures >= FAILURES_COUNT_MAX && !error.is_disk_full() || commits == 0 && error.is_damage();
         if give_up || !error.is_retryable() || stop.requested() {
             return Err(error);
         }

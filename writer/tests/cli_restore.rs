@@ -82,3 +82,22 @@ fn a_database_of_which_only_the_first_page_is_left_is_a_finding_too() {
     assert!(findings.iter().any(|finding| finding["check"] == "integrity"), "{report}");
     assert!(findings.iter().all(|finding| finding["subject"] == "config"), "{report}");
 }
+
+#[test]
+fn a_start_on_a_damaged_database_ends_at_once_and_says_what_to_do() {
+    for store in damages() {
+        let said = store.run(&["serve", "STORE", "--once"]).expect(1).stderr;
+        assert!(!said.contains("stalled"), "{said}");
+        for part in ["config.db", "penholder check", "backup"] {
+            assert!(said.contains(part), "{part} is not in {said}");
+        }
+    }
+}
+
+#[test]
+fn a_schema_that_is_not_there_is_refused_before_anything_is_made() {
+    let store = Store::empty();
+    let said = store.run(&["serve", "STORE", "--schema", "/nonexistent"]).expect(2).stderr;
+    assert!(said.contains("/nonexistent") && said.contains("--schema"), "{said}");
+    assert!(!store.path().exists());
+}

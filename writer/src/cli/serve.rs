@@ -37,6 +37,8 @@ fn config(args: &ServeArgs, watchdog: Option<Duration>) -> Result<Config, penhol
     if let Some(watchdog) = watchdog {
         config.safety_poll = config.safety_poll.min(watchdog / 3);
     }
+    // Before anything of the store is made.
+    config.check_schema()?;
     config.validate()
 }
 

@@ -28,6 +28,10 @@ pub(super) fn builtin(database: &str) -> Vec<Migration> {
 
 /// Refuses a directory of migrations that the databases of the store cannot all be made from, before any is touched.
 pub(crate) fn check_directory(directory: &Path, databases: &[String]) -> Result<(), Error> {
+    let mut count = 0;
+    for database in databases {
+        count += of_directory(directory, database)?.len();
+    }
     for (name, path) in entries(directory)? {
         if !path.is_dir() && has_sql_extension(&name) {
             let what = format!("{} belongs to no database", path.display());
@@ -40,10 +44,6 @@ pub(crate) fn check_directory(directory: &Path, databases: &[String]) -> Result<
                 "correct the directory's name, or list the database in penholder.toml",
             ));
         }
-    }
-    let mut count = 0;
-    for database in databases {
-        count += of_directory(directory, database)?.len();
     }
     if count == 0 {
         let what = format!("{} holds no migrations of the databases {databases:?}", directory.display());
