@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use penholder_protocol::{Control, DatabaseSlot, Epoch, Layout, StoreId, Tick, WriterState, publish};
 
-use crate::{Config, Error};
+use crate::restored::Origin;
+use crate::{Config, Error, restored};
 
 /// The open control file and what stands in it.
 #[derive(Debug)]
@@ -27,8 +28,7 @@ impl ControlFile {
         // Not `exists`, which takes every error for no: a second identity would lock the store's databases out.
         let is_new = !path.try_exists().map_err(Error::io("look for", &path))?;
         if is_new {
-            let store = StoreId::random().map_err(Error::io("draw an id for", &config.store))?;
-            Self::create(layout, config, store)?;
+            Self::create(layout, config, Self::origin(layout, config)?)?;
         }
         let file = OpenOptions::new().read(true).write(true).open(&path).map_err(Error::io("open", &path))?;
         show_life(&file);
@@ -47,10 +47,25 @@ impl ControlFile {
         Ok(Self { file, layout: layout.clone(), is_new, content })
     }
 
+    /// The store that the databases are of, if that is asked for; a new one if there are none.
+    fn origin(layout: &Layout, config: &Config) -> Result<Origin, Error> {
+        match restored::find(layout, config)? {
+            Some(origin) if config.accept_rollback => Ok(origin),
+            Some(Origin { store, .. }) => Err(Error::refused(
+                format!(
+                    "{} is missing, and the databases are of the store {store}",
+                    layout.control().display()
+                ),
+                "put it back; or, if they were restored from a backup, start with --accept-rollback",
+            )),
+            None => StoreId::random().map(Origin::new).map_err(Error::io("draw an id for", &config.store)),
+        }
+    }
+
     /// Publishes the control file of a new store: clients may connect from this moment on. Built where only the writer
     /// can write.
-    pub(crate) fn create(layout: &Layout, config: &Config, store: StoreId) -> Result<(), Error> {
-        let mut content = new_content(config, store);
+    pub(crate) fn create(layout: &Layout, config: &Config, origin: Origin) -> Result<(), Error> {
+        let mut content = new_content(config, origin);
         let aside = layout.root().join("control.tmp");
         let failed = || Error::io("create", &aside);
         match std::fs::remove_file(&aside) {
@@ -80,14 +95,14 @@ impl ControlFile {
     }
 }
 
-fn new_content(config: &Config, store: StoreId) -> Control {
+fn new_content(config: &Config, Origin { store, epoch }: Origin) -> Control {
     let slot = |name: &String| DatabaseSlot { name: name.clone(), reclaimed: Tick(0) };
     Control {
         store,
         generation: 0,
         // Above the floor: clients may submit before the first writer has recovered.
-        epoch: Epoch(1),
-        floor: Epoch(0),
+        epoch,
+        floor: Epoch(epoch.0 - 1),
         state: WriterState::Stopped,
         pid: 0,
         torn: 0,

@@ -24,6 +24,7 @@ mod database;
 mod migrate;
 mod clock;
 mod redo;
+mod restored;
 mod recover;
 mod doorbell;
 mod segment;

@@ -166,7 +166,8 @@ fn make_own_tables(database: &Database<'_>, store: StoreId) -> Result<(), Error>
         }
         Some(id) => Err(Error::refused(
             format!("{}.db belongs to the store {id}, not to {store}", database.name),
-            "put the database of this store back, or move the control file away with the other",
+            "put the database of this store back; if all are of that one, move the control file away and start with \
+             --accept-rollback",
         )),
     }
 }

@@ -8,11 +8,12 @@
 
 mod cli_common;
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use cli_common::{INSERT, Run, Store};
+use penholder_protocol::{Control, Layout};
 
 fn files_in(directory: &Path) -> Vec<PathBuf> {
     let items = std::fs::read_dir(directory).unwrap().map(|item| item.unwrap().path());
@@ -100,4 +101,60 @@ fn a_schema_that_is_not_there_is_refused_before_anything_is_made() {
     let said = store.run(&["serve", "STORE", "--schema", "/nonexistent"]).expect(2).stderr;
     assert!(said.contains("/nonexistent") && said.contains("--schema"), "{said}");
     assert!(!store.path().exists());
+}
+
+/// The databases of a backup of `store` in a directory in which nothing else is.
+fn restored(store: &Store) -> Store {
+    let backup = store.beside("backup");
+    store.run(&["backup", "STORE", "--to", backup.to_str().unwrap()]).expect(0);
+    let fresh = Store::empty();
+    std::fs::create_dir(fresh.path()).unwrap();
+    std::fs::set_permissions(fresh.path(), Permissions::from_mode(0o750)).unwrap();
+    for name in ["config.db", "activity.db"] {
+        std::fs::copy(backup.join(name), fresh.path().join(name)).unwrap();
+    }
+    fresh
+}
+
+fn control(store: &Store) -> Control {
+    Control::read(&Layout::new(store.path()).control()).unwrap()
+}
+
+#[test]
+fn databases_of_a_backup_are_served_in_a_fresh_directory_once_that_is_asked_for() {
+    let store = Store::new();
+    // So that the databases know of several epochs, and of a stream of the last.
+    for key in ["a", "b", "c"] {
+        insert(&store, key, "queued").expect(0);
+        store.run(&["serve", "STORE", "--once"]).expect(0);
+    }
+    let fresh = restored(&store);
+    let said = fresh.run(&["serve", "STORE", "--once"]).expect(1).stderr;
+    assert!(said.contains("--accept-rollback"), "{said}");
+    assert!(!fresh.path().join("control").exists(), "it would stand in the way of the next start");
+    fresh.run(&["serve", "STORE", "--once", "--accept-rollback"]).expect(0);
+    assert_eq!(control(&fresh).store, control(&store).store);
+    assert!(control(&fresh).epoch > control(&store).epoch);
+    insert(&fresh, "d", "queued").expect(0);
+    fresh.run(&["serve", "STORE", "--once"]).expect(0);
+    assert_eq!(fresh.settings(), 4);
+    assert!(files_in(&fresh.path().join("quarantine")).is_empty());
+    fresh.run(&["check", "STORE"]).expect(0);
+}
+
+#[test]
+fn databases_that_do_not_belong_together_are_refused_before_a_control_file_is_made() {
+    let store = Store::new();
+    for other in [None, Some(Store::new())] {
+        let fresh = restored(&store);
+        let config = fresh.path().join("config.db");
+        std::fs::remove_file(&config).unwrap();
+        if let Some(other) = other {
+            std::fs::copy(other.path().join("config.db"), &config).unwrap();
+        }
+        let said = fresh.run(&["serve", "STORE", "--once", "--accept-rollback"]).expect(1).stderr;
+        assert!(said.contains("config.db is of") && said.contains("one backup"), "{said}");
+        assert!(!fresh.path().join("control").exists());
+        std::fs::remove_dir_all(store.beside("backup")).unwrap();
+    }
 }

@@ -103,7 +103,7 @@ pub(super) struct ServeArgs {
     /// Runs on a file system that is not known to keep SQLite's locks
     #[arg(long)]
     pub(super) allow_filesystem: bool,
-    /// Starts although a database is older than what was applied: it was restored from a backup
+    /// Starts with databases from a backup, older than what was applied or without their control file
     #[arg(long)]
     pub(super) accept_rollback: bool,
     /// Does not watch the spool: safety poll only

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use super::source::beside;
 use crate::control::ControlFile;
 use crate::lock::StoreLock;
+use crate::restored::Origin;
 use crate::{Config, Error, access, crash, filesystem};
 
 /// The directory within the store in which a split builds.
@@ -208,7 +209,7 @@ impl Place {
         access::make_directories(&self.layout)?;
         access::keep_segments_private(&self.layout);
         crash::point("split_before_control");
-        ControlFile::create(&self.layout, config, store)?;
+        ControlFile::create(&self.layout, config, Origin::new(store))?;
         crash::point("split_published");
         remove_directory(self.aside.root())
     }
