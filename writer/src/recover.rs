@@ -13,7 +13,7 @@ use crate::control::ControlFile;
 use crate::database::Database;
 use crate::migrate::{self, Schema};
 use crate::segment::{Segment, Trouble};
-use crate::{Config, Error, crash, fence, quarantine, redo};
+use crate::{Config, Error, arrivals, crash, fence, quarantine, redo};
 
 /// Version of the tables below, in `_penholder_meta`.
 const FORMAT: i64 = 1;
@@ -91,7 +91,7 @@ pub(crate) fn recover(
     crash::point("after_floor");
     let floor = control.content.floor;
     sync_directory(&layout.spool()).map_err(Error::io("sync", &layout.spool()))?;
-    let in_spool = scan(layout, control.content.store)?;
+    let in_spool = scan(layout, control.content.store, floor)?;
     let tick = clock.next();
     let all = (0..databases.len()).fold(Touches::default(), Touches::with);
     for (index, database) in databases.iter().enumerate() {
@@ -253,7 +253,10 @@ fn floor(databases: &[Database<'_>]) -> Result<Epoch, Error> {
 }
 
 /// The streams in the spool, as their segments state them; what cannot be read is the intake's business.
-fn scan(layout: &Layout, store: StoreId) -> Result<HashMap<StreamId, InSpool>, Error> {
+///
+/// One that cannot be read yet counts as of the last epoch (`floor`): it may be a good one under a lease, and only its
+/// owner can hold one.
+fn scan(layout: &Layout, store: StoreId, floor: Epoch) -> Result<HashMap<StreamId, InSpool>, Error> {
     let spool = layout.spool();
     let failed = || Error::io("list", &spool);
     let device = std::fs::metadata(&spool).map_err(failed())?.dev();
@@ -271,7 +274,12 @@ fn scan(layout: &Layout, store: StoreId) -> Result<HashMap<StreamId, InSpool>, E
             }
             // It may be a good one, and would be taken for a restored old file if it were not registered.
             Err(Trouble::Environment(error)) => return Err(error),
-            Err(Trouble::NotYet | Trouble::Nothing | Trouble::Corrupt(_)) => {}
+            Err(Trouble::NotYet) => {
+                if let Some(uid) = arrivals::owner(layout, name).map_err(failed())? {
+                    found.insert(name.stream, InSpool { number: name.number, epoch: floor, uid });
+                }
+            }
+            Err(Trouble::Nothing | Trouble::Corrupt(_)) => {}
         }
     }
     add_quarantined(layout, store, &mut found)?;
@@ -339,3 +347,7 @@ fn drop_old_keys(database: &Database<'_>, config: &Config) -> Result<(), Error> 
                (SELECT tick FROM _penholder_key ORDER BY tick DESC LIMIT 1 OFFSET ?1)";
     database.run("drop old keys from", sql, [config.keys_count_max])
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
+mod tests;

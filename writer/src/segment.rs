@@ -36,7 +36,7 @@ pub(crate) struct Segment {
 /// Why a file in the spool is not read, or not read further.
 #[derive(Debug)]
 pub(crate) enum Trouble {
-    /// Its owner is still writing it; look again later.
+    /// Its owner is still writing it, or holds a lease on it; look again later.
     NotYet,
     /// It is gone, or never held anything.
     Nothing,
@@ -73,6 +73,8 @@ impl Segment {
             SpoolFile::open(&path, device).map_err(|error| match error {
                 NotOpened::Gone => Trouble::Nothing,
                 NotOpened::Refused(reason) => Trouble::Corrupt(reason),
+                // Somebody holds a lease on it; it was asked to give it up, and the kernel takes it after a while.
+                NotOpened::Failed(error) if error.kind() == ErrorKind::WouldBlock => Trouble::NotYet,
                 NotOpened::Failed(error) => Trouble::Environment(Error::io("open", &path)(error)),
             })?;
         let failed = |error| Trouble::Environment(Error::io("read", &path)(error));
