@@ -6,6 +6,7 @@ use std::fs::ReadDir;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
 
 use penholder_protocol::{Layout, SegmentName, StreamId};
 
@@ -142,6 +143,23 @@ pub(crate) fn owner(layout: &Layout, name: SegmentName) -> io::Result<Option<u32
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// When a file of the spool was made, as time since 1970; the latest there is if the file system does not tell. Unlike its
+/// other times it is not the owner's to set.
+pub(crate) fn birth(layout: &Layout, name: SegmentName) -> Duration {
+    let made = std::fs::symlink_metadata(layout.segment(name)).and_then(|metadata| metadata.created());
+    made.ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or(Duration::MAX)
+}
+
+/// The user whose stream it is if no database knows it. Nobody knew its id before its first file was there: among several
+/// owners it is the one whose file was made first.
+pub(crate) fn first_owner(layout: &Layout, names: &[(u32, SegmentName)]) -> Option<u32> {
+    let (uid, _) = names.first()?;
+    if names.iter().all(|(other, _)| other == uid) {
+        return Some(*uid);
+    }
+    names.iter().min_by_key(|(_, name)| (birth(layout, *name), name.number)).map(|(uid, _)| *uid)
 }
 
 fn smallest(stream: StreamId) -> SegmentName {

@@ -262,9 +262,8 @@ impl Intake {
             let (turns, rules, all) = (&self.turns, &self.rules, self.streams.len());
             let may_enter = |uid| may_enter(turns, rules, all, uid);
             let Some(Arrival { stream: id, names }) = self.arrivals.next(may_enter) else { break };
-            // Nobody knew the id of a stream before its first segment was there: that one's owner is the stream's.
-            let first = names.iter().min_by_key(|(_, name)| name.number).map(|(uid, _)| *uid);
-            let Some(uid) = watermarks.owner(id).or(first) else { continue };
+            let first = || arrivals::first_owner(&rules.layout, &names);
+            let Some(uid) = watermarks.owner(id).or_else(first) else { continue };
             let stream = self.streams.entry(id).or_insert_with(|| {
                 self.turns.push(uid, id);
                 Stream::new(id, uid, self.over.remove(&id))

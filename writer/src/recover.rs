@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::time::Duration;
 
 use penholder_protocol::{
     Control, Epoch, Layout, SegmentHeader, SegmentName, SpoolFile, StoreId, StreamId, Tick, sync_directory,
@@ -59,6 +60,8 @@ pub(crate) struct InSpool {
     number: u32,
     epoch: Epoch,
     uid: u32,
+    /// When the file was made: among several owners the first one has the stream.
+    born: Duration,
 }
 
 /// Recovers the store and raises its epoch.
@@ -264,21 +267,21 @@ fn scan(layout: &Layout, store: StoreId, floor: Epoch) -> Result<HashMap<StreamI
     for item in std::fs::read_dir(&spool).map_err(failed())? {
         let file_name = item.map_err(failed())?.file_name();
         let Some(name) = file_name.to_str().and_then(SegmentName::parse) else { continue };
-        if found.get(&name.stream).is_some_and(|known| known.number < name.number) {
+        let Some(uid) = arrivals::owner(layout, name).map_err(failed())? else { continue };
+        let is_known = found.get(&name.stream).is_some_and(|known| match known.uid == uid {
+            true => known.number < name.number,
+            false => known.born <= arrivals::birth(layout, name),
+        });
+        if is_known {
             continue;
         }
+        let in_spool =
+            |epoch| InSpool { number: name.number, epoch, uid, born: arrivals::birth(layout, name) };
         match Segment::open(layout, name, store, device) {
-            Ok(segment) => {
-                let (number, epoch, uid) = (name.number, segment.header.epoch, segment.owner);
-                found.insert(name.stream, InSpool { number, epoch, uid });
-            }
+            Ok(segment) => drop(found.insert(name.stream, in_spool(segment.header.epoch))),
             // It may be a good one, and would be taken for a restored old file if it were not registered.
             Err(Trouble::Environment(error)) => return Err(error),
-            Err(Trouble::NotYet) => {
-                if let Some(uid) = arrivals::owner(layout, name).map_err(failed())? {
-                    found.insert(name.stream, InSpool { number: name.number, epoch: floor, uid });
-                }
-            }
+            Err(Trouble::NotYet) => drop(found.insert(name.stream, in_spool(floor))),
             Err(Trouble::Nothing | Trouble::Corrupt(_)) => {}
         }
     }
@@ -304,7 +307,7 @@ fn add_quarantined(
         let header = read.and_then(|()| SegmentHeader::decode(&bytes).ok());
         if let Some(header) = header.filter(|header| (header.store, header.stream) == (store, name.stream)) {
             let (number, epoch) = (header.number, header.epoch);
-            found.entry(name.stream).or_insert(InSpool { number, epoch, uid });
+            found.entry(name.stream).or_insert(InSpool { number, epoch, uid, born: Duration::MAX });
         }
     }
     Ok(())

@@ -64,3 +64,26 @@ fn a_lease_on_a_segment_neither_stops_the_start_nor_hides_its_stream() {
     let found = scan(&layout, StoreId([1; 16]), Epoch(9)).unwrap();
     assert_eq!(found[&name.stream].epoch, Epoch(3));
 }
+
+#[test]
+fn a_stream_is_the_one_users_who_made_its_first_file_whatever_others_put_there() {
+    let (_directory, layout, name) = bench();
+    let live = SegmentName { kind: SegmentKind::Live, ..name };
+    let own = std::fs::metadata(layout.segment(name)).unwrap().uid();
+    // File systems keep time in ticks of the kernel.
+    std::thread::sleep(Duration::from_millis(20));
+    put(&layout, live);
+    if std::os::unix::fs::chown(layout.segment(live), Some(own + 1), None).is_err() {
+        println!("SKIPPED: not allowed to give a file away");
+        return;
+    }
+    let uid = |name| if name == live { own + 1 } else { own };
+    let found = || scan(&layout, StoreId([1; 16]), Epoch(9)).unwrap()[&name.stream].uid;
+    let arrived = || arrivals::first_owner(&layout, &[live, name].map(|name| (uid(name), name)));
+    assert_eq!((found(), arrived()), (own, Some(own)));
+    // The same with the other one first, which the directory may list before or behind it as well.
+    std::fs::remove_file(layout.segment(name)).unwrap();
+    std::thread::sleep(Duration::from_millis(20));
+    put(&layout, name);
+    assert_eq!((found(), arrived()), (own + 1, Some(own + 1)));
+}
