@@ -79,6 +79,25 @@ fn what_a_reference_did_is_completed_after_a_death_between_the_commits() {
     }
 }
 
+/// A command holds 4096 statements at most, and one that removes more rows than that adds more.
+#[test]
+fn more_statements_than_a_command_holds_are_completed_too() {
+    let mut store = store("cascade");
+    let mut client = store.client();
+    let numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000)";
+    apply(&mut client, &[&format!("config: INSERT INTO projects (id) {numbers} SELECT i FROM n")]);
+    apply(&mut client, &[&format!("activity: INSERT INTO sessions (project) {numbers} SELECT i FROM n")]);
+    assert!(store.stop().success());
+    let mut client = store.client();
+    client.submit(command(&["config: DELETE FROM projects"]), Durability::Queued).unwrap();
+    let rows =
+        |store: &Store, database, table| store.number(database, &format!("SELECT count(*) FROM {table}"));
+    die_between_commits(&mut store, |store| rows(store, "config", "projects") == 0);
+    assert_eq!(rows(&store, "activity", "sessions"), 5000);
+    store.start();
+    assert_eq!(rows(&store, "activity", "sessions"), 0);
+}
+
 /// Where the writer may die.
 const POINTS: [&str; 4] = ["before_commit", "after_commit", "after_commit", "before_receipts"];
 

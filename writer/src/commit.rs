@@ -220,7 +220,7 @@ impl Committer<'_, '_> {
             batch.push((entry.stream, entry.sequence, command));
             let is_its_own =
                 |more: &&(StreamId, Sequence, _)| (more.0, more.1) == (entry.stream, entry.sequence);
-            batch.extend(added.next_if(is_its_own).cloned());
+            batch.extend(std::iter::from_fn(|| added.next_if(is_its_own)).cloned());
         }
         batch
     }

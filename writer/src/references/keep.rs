@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use penholder_protocol::{Code, Command, PackedCommand, Sequence, Statement, StreamId, Text, Value};
+use penholder_protocol::{Code, Command, PackedCommand, Sequence, Statement, StreamId, Text, Value, limits};
 use rusqlite::OptionalExtension;
 
 use super::notes::{self, Note, Notes, bytes_of};
@@ -161,17 +161,18 @@ impl References {
             }
         }
         if !added.is_empty() {
-            self.add(entry, added)?;
+            self.add(entry, &added)?;
         }
         Ok(())
     }
 
     /// Takes back what was added to a command that is rejected after all.
     pub(crate) fn undo(&mut self, entry: &Entry) {
-        self.added.pop_if(|(stream, sequence, _)| (*stream, *sequence) == (entry.stream, entry.sequence));
+        let is_its = |(stream, sequence, _): &mut _| (*stream, *sequence) == (entry.stream, entry.sequence);
+        while self.added.pop_if(is_its).is_some() {}
     }
 
-    fn add(&mut self, entry: &Entry, statements: Vec<Statement>) -> Result<(), Failure> {
+    fn add(&mut self, entry: &Entry, statements: &[Statement]) -> Result<(), Failure> {
         // No less than what they take where they are stored.
         let size = |s: &Statement| {
             let text = s.text.database.len() + s.text.sql.len();
@@ -183,7 +184,10 @@ impl References {
             return Err(Failure::Rejected(rejection(Code::Limit, message, None)));
         }
         self.added_bytes += bytes;
-        self.added.push((entry.stream, entry.sequence, Command { key: None, statements }));
+        // Each is to be read again as a command.
+        for part in statements.chunks(limits::COMMAND_STATEMENTS_MAX) {
+            self.added.push((entry.stream, entry.sequence, Command { key: None, statements: part.to_vec() }));
+        }
         Ok(())
     }
 }
