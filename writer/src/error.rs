@@ -106,6 +106,17 @@ impl Error {
         }
     }
 
+    /// Whether a statement of the writer's own asked for what cannot be: no machine, only the writer's defect does that.
+    #[must_use]
+    pub(crate) fn is_of_the_writer(&self) -> bool {
+        use rusqlite::ErrorCode::{ConstraintViolation, ParameterOutOfRange, TooBig, TypeMismatch};
+        let Self::Sqlite { source, .. } = self else { return false };
+        let code = source.sqlite_error_code();
+        code.is_some_and(|code| {
+            [ConstraintViolation, ParameterOutOfRange, TooBig, TypeMismatch].contains(&code)
+        })
+    }
+
     /// Whether a disk is full: it passes by itself once space is back.
     #[must_use]
     pub fn is_disk_full(&self) -> bool {

@@ -282,7 +282,9 @@ impl<'a, 'c> Writer<'a, 'c> {
         self.kept.lock.check()?;
         let waiting = self.kept.suspicion.isolate(&mut batch, self.kept.control)?;
         self.last_touches = touches_of(&batch);
-        let mut committed = self.committer().commit(batch)?;
+        let committed = self.committer().commit(batch);
+        let mut committed =
+            committed.inspect_err(|error| self.kept.suspicion.blame(error, self.kept.control))?;
         crash::point("before_receipts");
         self.receipts.publish(&committed)?;
         crash::point("after_receipts");

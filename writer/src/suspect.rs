@@ -1,7 +1,8 @@
 //! Finds the command that kills the writer, and sets it aside instead of dying of it for ever.
 //!
 //! After several starts in a row that committed nothing, commands are applied one at a time, and the control file
-//! names the one at hand. One that the writer died of again and again gets an outcome without being run.
+//! names the one at hand. One that the writer died of again and again gets an outcome without being run. So does one at
+//! which it fails alone in a way in which no machine fails.
 
 use penholder_protocol::{Code, Rejection, Sequence, StreamId, WriterState};
 
@@ -82,9 +83,22 @@ impl Suspicion {
         control.write(false)
     }
 
+    /// Applying a batch failed: if not for the machine, then the next commands are applied one at a time; or the one at
+    /// hand is condemned, if it was alone.
+    ///
+    /// Its outcome takes the statements of the writer that every outcome takes: where these fail, it never gets it.
+    pub(crate) fn blame(&mut self, error: &Error, control: &mut ControlFile) {
+        if !error.is_of_the_writer() {
+            return;
+        }
+        log::error!("a defect of the writer: {error}; looking for the command at which it shows");
+        self.condemned = control.content.suspect.take();
+        self.cautious = true;
+    }
+
     /// Why a command is not run at all.
     pub(crate) fn verdict(&self, entry: &Entry) -> Option<Rejection> {
-        let message = "the writer died of this command several times; it was set aside without being run";
+        let message = "the writer died of this command or failed at it several times; it was set aside without being run";
         (self.condemned == Some((entry.stream, entry.sequence)))
             .then(|| rejection(Code::Poison, message, None))
     }
