@@ -23,12 +23,14 @@ pub(crate) struct Segment {
     pub(crate) header: SegmentHeader,
     /// The user that owns the file: whoever submitted its commands.
     pub(crate) owner: u32,
-    /// Bytes that were read to tell a torn tail from damage, and not accounted for yet.
+    /// Bytes that were read and will be read again, or to tell a torn tail from damage; not accounted for yet.
     pub(crate) searched: u64,
     file: File,
     decoder: SegmentDecoder,
     /// Bytes to read at once: what is read beyond a turn is read again.
     window: usize,
+    /// Where the frame ends of which a part is there: while its owner lives, nothing is read before the file is that long.
+    wanted: u64,
     /// The owner is gone: what is there now is all there will be.
     owner_gone: bool,
 }
@@ -97,7 +99,17 @@ impl Segment {
             return Err(Trouble::Corrupt(format!("it was written for the store {}", header.store)));
         }
         let decoder = SegmentDecoder::new(&header);
-        Ok(Self { name, header, owner, searched: 0, file, decoder, window: WINDOW_BYTES, owner_gone })
+        Ok(Self {
+            name,
+            header,
+            owner,
+            searched: 0,
+            file,
+            decoder,
+            window: WINDOW_BYTES,
+            wanted: 0,
+            owner_gone,
+        })
     }
 
     /// Sequence of the next command.
@@ -150,39 +162,43 @@ impl Segment {
         scratch: &mut Vec<u8>,
         mut take: impl FnMut(Submitted) -> bool,
     ) -> Result<Read, Trouble> {
+        if !self.owner_gone && self.decoder.offset() < self.wanted && self.length()? < self.wanted {
+            return Ok(Read::Nothing);
+        }
         loop {
             let start = self.decoder.offset();
             if start >= limits::SEGMENT_BYTES_MAX {
                 return Err(Trouble::Corrupt("longer than a segment may be".into()));
             }
-            scratch.resize(scratch.len().max(self.window), 0);
-            let length = self.read_at(scratch.get_mut(..self.window).unwrap_or_default(), start)?;
+            let window = self.window;
+            scratch.resize(scratch.len().max(window), 0);
+            let length = self.read_at(scratch.get_mut(..window).unwrap_or_default(), start)?;
             loop {
                 let read_so_far = usize::try_from(self.decoder.offset() - start).unwrap_or(usize::MAX);
                 let rest = scratch.get(read_so_far..length).unwrap_or_default();
                 match self.decoder.next(rest) {
                     Ok(Step::Submitted(submitted)) => {
+                        if submitted.bytes <= WINDOW_BYTES {
+                            self.window = WINDOW_BYTES;
+                        }
                         if !take(submitted) {
                             return Ok(Read::Nothing);
                         }
                     }
-                    Ok(Step::Incomplete) if length == self.window && self.decoder.offset() > start => break,
-                    Ok(Step::Incomplete)
-                        if length == self.window && SegmentDecoder::wanted(rest) > length =>
-                    {
+                    Ok(Step::Incomplete) if length == window && self.decoder.offset() > start => break,
+                    Ok(Step::Incomplete) if length == window && SegmentDecoder::wanted(rest) > length => {
                         // A little more than the frame, as the next one will be of about its length.
                         self.window = SegmentDecoder::wanted(rest) * 9 / 8;
                         break;
                     }
-                    Ok(Step::End) | Err(DecodeError::Checksum { .. })
-                        if length == self.window && length < limits::FRAME_BYTES_MAX =>
-                    {
-                        // What comes behind tells a torn tail from damage.
-                        self.window = limits::FRAME_BYTES_MAX;
-                        break;
-                    }
                     Ok(Step::Incomplete) => {
+                        // The decoder may have moved behind definitions.
                         let consumed = usize::try_from(self.decoder.offset() - start).unwrap_or(usize::MAX);
+                        let tail = scratch.get(consumed..length).unwrap_or_default();
+                        if !tail.is_empty() {
+                            self.wanted = self.decoder.offset() + SegmentDecoder::wanted(tail) as u64;
+                            self.searched += tail.len() as u64;
+                        }
                         return self.at_end(consumed < length);
                     }
                     Ok(Step::End) => return self.at_zeros(scratch),
@@ -276,6 +292,10 @@ impl Segment {
             Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(Some(offset)),
             Err(error) => Err(self.failed(error.into())),
         }
+    }
+
+    fn length(&self) -> Result<u64, Trouble> {
+        self.file.metadata().map(|metadata| metadata.len()).map_err(|error| self.failed(error))
     }
 
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> Result<usize, Trouble> {

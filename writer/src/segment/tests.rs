@@ -52,9 +52,13 @@ impl Bench {
         self.read_file()
     }
 
-    fn read_file(&self) -> (usize, Result<bool, String>) {
+    fn open(&self) -> Segment {
         let device = std::fs::metadata(self.layout.spool()).unwrap().dev();
-        let mut segment = Segment::open(&self.layout, self.name, self.header.store, device).unwrap();
+        Segment::open(&self.layout, self.name, self.header.store, device).unwrap()
+    }
+
+    fn read_file(&self) -> (usize, Result<bool, String>) {
+        let mut segment = self.open();
         let (mut scratch, mut commands) = (vec![0; 64 << 10], 0);
         let end = segment.read(&mut scratch, |submitted| {
             commands += submitted.commands.len();
@@ -146,4 +150,31 @@ fn in_the_running_boot_a_wrong_checksum_is_corrupt_whatever_is_behind_it() {
     let (commands, end) = bench.read();
     assert_eq!(commands, 1);
     assert!(end.is_err_and(|reason| reason.contains("checksum")));
+}
+
+#[test]
+fn a_frame_that_is_not_all_there_is_read_once_and_not_with_every_look() {
+    const LARGE: usize = 3 << 20;
+    let mut bench = Bench::new(boot_id(), &[100, LARGE, 100]);
+    bench.name.kind = SegmentKind::Live;
+    let file = File::create(bench.layout.segment(bench.name)).unwrap();
+    fs2::FileExt::try_lock_exclusive(&file).unwrap();
+    let short = bench.starts[2] - 1;
+    file.write_all_at(&bench.bytes[..short], 0).unwrap();
+    let mut segment = bench.open();
+    let read = |segment: &mut Segment| {
+        let (mut scratch, mut commands) = (Vec::new(), 0);
+        let read = segment.read(&mut scratch, |submitted| {
+            commands += submitted.commands.len();
+            true
+        });
+        assert!(matches!(read, Ok(Read::Nothing)), "{read:?}");
+        (commands, std::mem::take(&mut segment.searched))
+    };
+    let (commands, again) = read(&mut segment);
+    assert!(commands == 1 && again > LARGE as u64, "{commands}, {again}");
+    assert_eq!(read(&mut segment), (0, 0));
+    file.write_all_at(&bench.bytes[short..], short as u64).unwrap();
+    assert_eq!(read(&mut segment), (2, 0));
+    assert_eq!(segment.window, WINDOW_BYTES, "short frames are not read by the megabyte");
 }
