@@ -229,6 +229,10 @@ impl Segment {
         }
         let mut offset = self.decoder.offset();
         while let Some(data) = self.next_data(offset)? {
+            if data >= limits::SPOOL_FILE_BYTES_MAX {
+                // It was not that long when it was opened.
+                return Err(Trouble::Corrupt("longer than a file of the spool may be".into()));
+            }
             let length = self.read_at(scratch, data)?;
             self.searched += length as u64;
             if scratch.iter().take(length).any(|byte| *byte != 0) {

@@ -143,6 +143,18 @@ fn a_length_that_is_too_large_is_torn_only_where_nothing_behind_it_validates() {
 }
 
 #[test]
+fn zeros_end_where_a_file_of_the_spool_must() {
+    let mut bench = Bench::new(OTHER_BOOT, &[100]);
+    bench.bytes.extend([0; 100]);
+    std::fs::write(bench.layout.segment(bench.name), &bench.bytes).unwrap();
+    let mut segment = bench.open();
+    let file = File::options().write(true).open(bench.layout.segment(bench.name)).unwrap();
+    file.write_all_at(&[0], limits::SPOOL_FILE_BYTES_MAX).unwrap();
+    let read = segment.read(&mut Vec::new(), |_| true);
+    assert!(matches!(&read, Err(Trouble::Corrupt(reason)) if reason.contains("longer")), "{read:?}");
+}
+
+#[test]
 fn in_the_running_boot_a_wrong_checksum_is_corrupt_whatever_is_behind_it() {
     let mut bench = Bench::new(boot_id(), &[100, 100]);
     let last = bench.bytes.len() - 1;
