@@ -321,7 +321,10 @@ fn contents(store: &Store, database: &str, table: &str) -> Vec<String> {
     let mut statement = database.prepare(&format!("SELECT * FROM {table} ORDER BY 1, 2")).unwrap();
     let columns = statement.column_count();
     let row = |row: &rusqlite::Row<'_>| {
-        Ok((0..columns).map(|column| format!("{:?}", row.get_ref_unwrap(column))).collect::<String>())
+        Ok((0..columns)
+            .map(|column| format!("{:?}", row.get_ref_unwrap(column)))
+            .collect::<Vec<_>>()
+            .concat())
     };
     statement.query_map([], row).unwrap().map(Result::unwrap).collect()
 }

@@ -268,9 +268,12 @@ fn scan(layout: &Layout, store: StoreId, floor: Epoch) -> Result<HashMap<StreamI
         let file_name = item.map_err(failed())?.file_name();
         let Some(name) = file_name.to_str().and_then(SegmentName::parse) else { continue };
         let Some(uid) = arrivals::owner(layout, name).map_err(failed())? else { continue };
-        let is_known = found.get(&name.stream).is_some_and(|known| match known.uid == uid {
-            true => known.number < name.number,
-            false => known.born <= arrivals::birth(layout, name),
+        let is_known = found.get(&name.stream).is_some_and(|known| {
+            if known.uid == uid {
+                known.number < name.number
+            } else {
+                known.born <= arrivals::birth(layout, name)
+            }
         });
         if is_known {
             continue;
