@@ -10,7 +10,7 @@
 use std::time::{Duration, Instant};
 
 use penholder_client::Durability;
-use penholder_protocol::{Code, Command, Outcome, Statement};
+use penholder_protocol::{Code, Command, Key, Outcome, Statement};
 use penholder_tests::{Mix, Process, Random, Store};
 
 /// For how long the writer is killed; `PENHOLDER_TEST_SECONDS` makes it longer.
@@ -224,4 +224,58 @@ fn a_command_is_not_blamed_for_deaths_in_its_commit() {
     store.start();
     let outcome = client.wait(ticket, Duration::from_secs(20)).unwrap();
     assert!(matches!(outcome, Outcome::Applied(_)), "it was never the command: {outcome:?}");
+}
+
+/// Lets a statement of the writer's own fail, as a defect of the writer would.
+fn set_trap(store: &Store, event: &str) {
+    let database = rusqlite::Connection::open(store.layout().database("activity")).unwrap();
+    let sql = format!("CREATE TRIGGER trap {event} BEGIN SELECT RAISE(ABORT, 'trap'); END");
+    database.execute_batch(&sql).unwrap();
+}
+
+#[test]
+fn a_command_at_which_the_writers_own_statement_fails_is_set_aside() {
+    let mut store = Store::started();
+    assert!(store.stop().success());
+    set_trap(&store, "BEFORE INSERT ON _penholder_key");
+    let commands: Vec<Command> = (1..=20)
+        .map(|sequence| {
+            let command = insert(sequence);
+            if sequence % 8 == 0 { command.with_key(Key::random().unwrap()) } else { command }
+        })
+        .collect();
+    let mut client = store.client();
+    let tickets = client.submit_batch(&commands, Durability::Queued).unwrap();
+    store.start();
+    for (sequence, ticket) in (1..).zip(tickets.iter()) {
+        let outcome = client.wait(ticket, Duration::from_secs(20)).unwrap();
+        match outcome {
+            Outcome::Rejected(rejection) if sequence % 8 == 0 => assert_eq!(rejection.code, Code::Poison),
+            Outcome::Applied(_) if sequence % 8 != 0 => {}
+            other @ (Outcome::Applied(_) | Outcome::Rejected(_)) => panic!("command {sequence}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_database_in_which_nothing_can_be_committed_condemns_no_command() {
+    let mut store = Store::started();
+    assert!(store.stop().success());
+    set_trap(
+        &store,
+        "BEFORE INSERT ON _penholder_progress WHEN typeof(NEW.owner) = 'blob' AND NEW.position > 0",
+    );
+    let mut client = store.client();
+    let commands = [1, 2, 3].map(|sequence| insert(sequence));
+    let tickets = client.submit_batch(&commands, Durability::Queued).unwrap();
+    store.start();
+    assert!(!store.wait_writer().success(), "it tries again a few times, and ends");
+    let database = rusqlite::Connection::open(store.layout().database("activity")).unwrap();
+    database.execute_batch("DROP TRIGGER trap").unwrap();
+    drop(database);
+    store.start();
+    for ticket in tickets.iter() {
+        let outcome = client.wait(ticket, Duration::from_secs(20)).unwrap();
+        assert!(matches!(outcome, Outcome::Applied(_)), "{outcome:?}");
+    }
 }
