@@ -272,7 +272,8 @@ fn scan(layout: &Layout, store: StoreId, floor: Epoch) -> Result<HashMap<StreamI
             if known.uid == uid {
                 known.number < name.number
             } else {
-                known.born <= arrivals::birth(layout, name)
+                // Files of one tick of the kernel's clock are equally old.
+                (known.born, known.number) <= (arrivals::birth(layout, name), name.number)
             }
         });
         if is_known {
