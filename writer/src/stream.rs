@@ -214,7 +214,7 @@ impl Stream {
                 return Ok(());
             }
             let Some(segment) = &mut self.current else { return Ok(()) };
-            if self.waiting.contains_key(&(segment.name.number + 1)) {
+            if self.waiting.contains_key(&(segment.name.number.saturating_add(1))) {
                 segment.is_followed();
             } else if look.for_owner {
                 segment.look_for_owner();
@@ -245,7 +245,7 @@ impl Stream {
                     findings.torn += u64::from(torn);
                     let next = segment.next_sequence();
                     findings.finished.push(Finished { name: segment.name, last: Sequence(next.0 - 1) });
-                    self.expected = Some((segment.name.number + 1, next));
+                    self.expected = Some((segment.name.number.saturating_add(1), next));
                     self.current = None;
                 }
             }
