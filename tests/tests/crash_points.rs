@@ -266,7 +266,7 @@ fn a_database_in_which_nothing_can_be_committed_condemns_no_command() {
         "BEFORE INSERT ON _penholder_progress WHEN typeof(NEW.owner) = 'blob' AND NEW.position > 0",
     );
     let mut client = store.client();
-    let commands = [1, 2, 3].map(|sequence| insert(sequence));
+    let commands = [1, 2, 3].map(insert);
     let tickets = client.submit_batch(&commands, Durability::Queued).unwrap();
     store.start();
     assert!(!store.wait_writer().success(), "it tries again a few times, and ends");

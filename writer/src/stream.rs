@@ -214,7 +214,7 @@ impl Stream {
                 return Ok(());
             }
             let Some(segment) = &mut self.current else { return Ok(()) };
-            if self.waiting.contains_key(&(segment.name.number.saturating_add(1))) {
+            if self.waiting.contains_key(&segment.name.number.saturating_add(1)) {
                 segment.is_followed();
             } else if look.for_owner {
                 segment.look_for_owner();
