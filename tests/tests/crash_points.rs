@@ -104,6 +104,8 @@ fn a_client_may_die_at_any_moment() {
     let seed = seed();
     let mut random = Random::new(seed);
     let mut store = Store::started();
+    // A writer says that it runs a little before it has opened all that it holds.
+    store.start_worker(Mix::All, 10).finish();
     let before = store.descriptors();
     for _ in 0..40 {
         let mut workers = [store.start_worker(Mix::All, u64::MAX), store.start_worker(Mix::All, u64::MAX)];

@@ -284,7 +284,7 @@ fn a_bystander_does_not_wait_for_thousands_of_bad_files() {
     for _ in 0..3 {
         bystander_is_served(&store);
         let left = store.segments().len();
-        assert!(left > 1000, "served after all of them but {left}");
+        assert!(left > 100, "served after all of them but {left}");
     }
     store.wait_until("an empty spool", |store| store.segments().is_empty());
     assert_eq!(store.quarantined().len(), 3000);
