@@ -30,8 +30,10 @@ pub fn roles_program() -> PathBuf {
         .take(2)
         .map(|directory| directory.join("penholder-tests-roles"))
         .find(|candidate| candidate.exists());
-    program
-        .expect("penholder-tests-roles lies beside the tests; build it with `cargo build -p penholder-tests`")
+    program.expect(
+        "penholder-tests-roles lies beside the tests; build it with `cargo build -p penholder-tests`, \
+         and `--release` if they are",
+    )
 }
 
 /// A store that goes away with this value, and so does its writer; after a panic its files stay, to be looked at.

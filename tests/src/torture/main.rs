@@ -81,6 +81,8 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    // What plays the roles is a program of its own, and nothing works without it.
+    penholder_tests::roles_program();
     if let Some(status) = machine::go_private() {
         return status;
     }
@@ -129,7 +131,6 @@ fn repeat(arguments: &Arguments, scenario: &Scenario, seed: u64) -> String {
         (None, None) => String::new(),
     };
     let name = scenario.name;
-    format!(
-        "cargo run --release --locked -p penholder-tests --bin penholder-torture -- {name} --seed {seed}{bound}"
-    )
+    let program = std::env::current_exe().unwrap();
+    format!("{} {name} --seed {seed}{bound}", program.display())
 }
