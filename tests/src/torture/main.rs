@@ -82,7 +82,7 @@ fn main() -> ExitCode {
         }
     };
     // What plays the roles is a program of its own, and nothing works without it.
-    penholder_tests::roles_program();
+    drop(penholder_tests::roles_program());
     if let Some(status) = machine::go_private() {
         return status;
     }
