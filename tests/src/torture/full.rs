@@ -68,12 +68,8 @@ pub(crate) fn fill_and_free(arena: &mut Arena, store: &mut Store, disk: &Path) {
         if arena.chance(200) {
             store.kill();
             arena.count("writers killed on a full disk");
-            // It may need space to start.
-            if store.try_start().is_err() {
-                std::fs::remove_file(&filler).unwrap();
-                store.start();
-                return;
-            }
+            start_on_full(store, &filler);
+            return;
         }
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -84,6 +80,20 @@ pub(crate) fn fill_and_free(arena: &mut Arena, store: &mut Store, disk: &Path) {
         store.wait_until("the writer to go on with space", running);
     }
     assert!(!store.writer_is_dead(), "the writer gave up on a full disk");
+}
+
+/// Starts a writer that finds the disk full, and gives it the space a little later: until then it stalls, or ends.
+fn start_on_full(store: &mut Store, filler: &Path) {
+    let started = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(200));
+            std::fs::remove_file(filler).unwrap();
+        });
+        store.try_start()
+    });
+    if started.is_err() {
+        store.start();
+    }
 }
 
 fn fill(path: &Path) {
