@@ -19,9 +19,11 @@ use crate::unread::Unread;
 /// and being woken costs a third of a commit.
 const SPIN: Duration = Duration::from_micros(300);
 
-/// Time given up to others, in yields while watching, after which the core is taken as wanted: watching on would only
-/// delay the writer.
-const CROWDED: Duration = Duration::from_micros(50);
+/// A yield that takes longer than this gave the core to something that does not wait for the disk, as clients do.
+const HELD_UP: Duration = Duration::from_millis(1);
+
+/// Waits in a row that then sleep at once: who is woken gets the core sooner than who yielded it.
+const ASLEEP_WAITS: u32 = 64;
 
 /// Looks at the cell per reading of the clock while spinning.
 const SPIN_LOOKS: u32 = 32;
@@ -49,6 +51,8 @@ pub(crate) struct Receipts {
     unread: Unread,
     /// The last tick that was read: every command that is settled was committed by then.
     tick: Tick,
+    /// Waits that are still to sleep at once.
+    asleep: u32,
     buffer: Vec<u8>,
 }
 
@@ -72,6 +76,7 @@ impl Receipts {
             looked: None,
             unread: Unread::default(),
             tick: Tick::default(),
+            asleep: 0,
             buffer: Vec::new(),
         }
     }
@@ -127,7 +132,8 @@ impl Receipts {
         timeout: Duration,
     ) -> Result<Option<Outcome>, ClientError> {
         let begun = Instant::now();
-        let mut given_up = Duration::ZERO;
+        let watches = self.asleep == 0;
+        self.asleep = self.asleep.saturating_sub(1);
         loop {
             if self.opened.is_none() {
                 self.look()?;
@@ -140,11 +146,12 @@ impl Receipts {
             let Some(left) = timeout.checked_sub(waited).filter(|left| !left.is_zero()) else {
                 return Ok(None);
             };
-            if bell.is_some() && waited < SPIN && given_up < CROWDED {
+            if bell.is_some() && watches && waited < SPIN {
                 (0..SPIN_LOOKS).take_while(|_| self.bell() == bell).for_each(|_| std::hint::spin_loop());
-                let before = Instant::now();
                 thread::yield_now();
-                given_up += before.elapsed().saturating_sub(Duration::from_micros(2));
+                if begun.elapsed() - waited > HELD_UP {
+                    self.asleep = ASLEEP_WAITS;
+                }
             } else {
                 // Without a file there is nothing to sleep on: naps of an eighth of the time waited so far.
                 let nap = (waited / 8).clamp(Duration::from_micros(50), Duration::from_millis(20));

@@ -17,6 +17,15 @@ use crate::{Config, Error};
 /// Polls without data after which a stream is only looked at when the doorbell rings.
 const HOT_POLLS: u32 = 256;
 
+/// A yield that takes longer than this gave the core to something that does not wait for the disk, as clients do.
+const HELD_UP: Duration = Duration::from_millis(1);
+
+/// Pauses in a row that are then naps: who is woken gets the core sooner than who yielded it.
+const NAPS: u32 = 256;
+
+/// The system makes it some 60 microseconds.
+const NAP: Duration = Duration::from_micros(10);
+
 /// Bytes that are read per turn to tell torn tails from damage, beyond which the others get theirs first.
 const SEARCHED_BYTES_PER_TURN: u64 = 1 << 20;
 
@@ -41,6 +50,8 @@ pub(crate) struct Intake {
     pub(crate) findings: Findings,
     /// Streams that were in the last batches: who may be about to submit again.
     regulars: usize,
+    /// Pauses that are still to be naps.
+    naps: u32,
     sweep: Paced,
     rescan: Paced,
     /// What the walk through the directory has taken, over its turns.
@@ -73,6 +84,7 @@ impl Intake {
             scratch: Vec::new(),
             findings: Findings::default(),
             regulars: 0,
+            naps: 0,
             sweep: Paced::new(),
             rescan: Paced::new(),
             walk_time: Duration::ZERO,
@@ -121,6 +133,20 @@ impl Intake {
             self.regulars = streams.len().max(self.regulars - self.regulars.div_ceil(4));
         }
         Ok(batch)
+    }
+
+    /// Leaves the core to the clients for a moment, when more of their commands are about to come.
+    pub(crate) fn pause(&mut self) {
+        if self.naps > 0 {
+            self.naps -= 1;
+            std::thread::sleep(NAP);
+            return;
+        }
+        let before = Instant::now();
+        std::thread::yield_now();
+        if before.elapsed() > HELD_UP {
+            self.naps = NAPS;
+        }
     }
 
     /// Whether the last look at everything brought nothing.
@@ -331,7 +357,7 @@ impl Intake {
         let started = Instant::now();
         let mut found = ready(self);
         while found > 0 && found < self.regulars && started.elapsed() < config.gather {
-            std::thread::yield_now();
+            self.pause();
             let which = |stream: &Stream| stream.queue.is_empty() && stream.idle_polls < HOT_POLLS;
             self.poll(watermarks, config, which, false)?;
             found = ready(self);

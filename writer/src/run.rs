@@ -168,7 +168,7 @@ fn session(
             *commits += 1;
         } else if writer.last_work.elapsed() < config.spin {
             writer.begin_ahead()?;
-            std::thread::yield_now();
+            writer.intake.pause();
         } else if writer.intake.has_more() {
             std::thread::yield_now();
         } else {
