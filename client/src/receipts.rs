@@ -149,7 +149,7 @@ impl Receipts {
             if bell.is_some() && watches && waited < SPIN {
                 (0..SPIN_LOOKS).take_while(|_| self.bell() == bell).for_each(|_| std::hint::spin_loop());
                 thread::yield_now();
-                if begun.elapsed() - waited > HELD_UP {
+                if begun.elapsed().saturating_sub(waited) > HELD_UP {
                     self.asleep = ASLEEP_WAITS;
                 }
             } else {

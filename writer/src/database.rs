@@ -77,7 +77,6 @@ pub(crate) struct Database<'c> {
     pub(crate) name: String,
     pub(crate) connection: &'c Connection,
     pub(crate) guard: Arc<Guard>,
-    keeper: &'c Keeper,
     /// Whom clients that are not owners have to pass; without one, none does.
     pub(crate) judge: Option<Judge>,
     prepared: Vec<Prepared<'c>>,
@@ -166,12 +165,12 @@ fn settle(connection: &Connection, config: &Config) -> rusqlite::Result<()> {
 }
 
 impl<'c> Database<'c> {
-    pub(crate) fn new(keeper: &'c Keeper, connection: &'c Connection, guard: Arc<Guard>) -> Self {
+    pub(crate) fn new(keeper: &Keeper, opened: &'c (Connection, Arc<Guard>)) -> Self {
+        let (connection, guard) = opened;
         Self {
             name: keeper.name().to_owned(),
             connection,
-            guard,
-            keeper,
+            guard: guard.clone(),
             judge: None,
             prepared: Vec::new(),
             prepared_bytes: 0,
@@ -204,11 +203,6 @@ impl<'c> Database<'c> {
         self.guard.set_mode(Mode::Engine);
         let read = || self.connection.prepare_cached(sql)?.query_row(params, take).optional();
         read().map_err(Error::sqlite(operation, &self.name))
-    }
-
-    /// Stops if a file of the database was moved, unlinked or replaced: commits to it would be lost.
-    pub(crate) fn check_place(&self) -> Result<(), Error> {
-        self.keeper.check()
     }
 
     /// The number that changes whenever another connection commits.

@@ -14,6 +14,7 @@ mod leftovers;
 mod fence;
 mod pin;
 mod keeper;
+mod place;
 mod grants;
 mod functions;
 mod guard;

@@ -20,6 +20,7 @@ use crate::judge::Judge;
 use crate::keeper::Keeper;
 use crate::lock::StoreLock;
 use crate::observer::{Observer, Ready};
+use crate::place::Place;
 use crate::receipts::Receipts;
 use crate::reclaim::reclaim;
 use crate::recover::recover;
@@ -75,7 +76,7 @@ pub fn run(config: &Config, stop: &Stop, observer: &mut dyn Observer) -> Result<
                 config,
                 layout: &layout,
                 grants: &grants,
-                lock: &lock,
+                place: Place::new(&layout, &lock, &keepers),
                 keepers: &keepers,
                 control: &mut control,
                 suspicion: &mut suspicion,
@@ -130,7 +131,7 @@ struct Kept<'a> {
     config: &'a Config,
     layout: &'a Layout,
     grants: &'a Rc<Grants>,
-    lock: &'a StoreLock,
+    place: Place<'a>,
     /// One per database, in the same order: nobody else writes, not even while the databases are opened anew.
     keepers: &'a [Keeper],
     control: &'a mut ControlFile,
@@ -150,9 +151,8 @@ fn session(
     let open = |keeper: &Keeper| database::open(layout, keeper, config);
     let connections = kept.keepers.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let kept_ones = kept.keepers.iter().zip(&connections);
-    let databases =
-        kept_ones.map(|(keeper, (connection, guard))| Database::new(keeper, connection, guard.clone()));
-    let mut writer = Writer::recover(kept, databases.collect())?;
+    let databases = kept_ones.map(|(keeper, opened)| Database::new(keeper, opened)).collect();
+    let mut writer = Writer::recover(kept, databases)?;
     if let Err(error) = ballast.ensure() {
         log::warn!("no ballast: {error}");
     }
@@ -279,7 +279,8 @@ impl<'a, 'c> Writer<'a, 'c> {
 
     /// Makes a batch durable, then tells its outcomes: never the other way round.
     fn commit(&mut self, mut batch: Vec<Entry>) -> Result<(), Error> {
-        self.kept.lock.check()?;
+        // Now and not ahead: what is committed to a file that was replaced is lost.
+        self.kept.place.check()?;
         let waiting = self.kept.suspicion.isolate(&mut batch, self.kept.control)?;
         self.last_touches = touches_of(&batch);
         let committed = self.committer().commit(batch);
@@ -350,6 +351,7 @@ impl<'a, 'c> Writer<'a, 'c> {
 
     fn tidy_a_little(&mut self) -> Result<(), Error> {
         self.last_reclaim = Instant::now();
+        self.kept.place.check_all()?;
         reclaim(self.kept.layout, &mut self.intake, self.kept.control, &self.clock, &mut self.receipts)
     }
 
@@ -369,8 +371,7 @@ impl<'a, 'c> Writer<'a, 'c> {
             Wake::Stop => {}
         }
         self.awake_since = Instant::now();
-        self.kept.lock.check()?;
-        self.kept.keepers.iter().try_for_each(Keeper::check)
+        self.kept.place.check_all()
     }
 
     fn close(mut self) -> Result<(), Error> {

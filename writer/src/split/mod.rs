@@ -225,8 +225,7 @@ fn found(aside: &Layout, config: &Config, store: StoreId) -> Result<(), Error> {
     let open = |keeper: &Keeper| database::open(aside, keeper, config);
     let connections = keepers.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let kept = keepers.iter().zip(&connections);
-    let databases: Vec<_> =
-        kept.map(|(keeper, (connection, guard))| Database::new(keeper, connection, guard.clone())).collect();
+    let databases: Vec<_> = kept.map(|(keeper, opened)| Database::new(keeper, opened)).collect();
     recover::found(&databases, store)
 }
 

@@ -1,0 +1,119 @@
+//! Notices before every commit that a file of the store was exchanged under the writer.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use penholder_protocol::Layout;
+use rustix::fs::{AtFlags, CWD, StatxFlags};
+
+use crate::Error;
+use crate::keeper::Keeper;
+use crate::lock::StoreLock;
+
+/// Age from which the last change of a directory differs from one that is still to come: kernels before 6.13 give all
+/// changes within a tick, 10 ms at most, the same time.
+const SETTLED: Duration = Duration::from_millis(50);
+
+/// The files that must stay what they are.
+pub(crate) struct Place<'a> {
+    root: PathBuf,
+    lock: &'a StoreLock,
+    keepers: &'a [Keeper],
+    /// The directory as it was before every file was last found in its place.
+    seen: Option<Stamp>,
+}
+
+/// A directory and its last change. None of its names leads to another file as long as it stays the same, and nobody can
+/// set it back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    device: (u32, u32),
+    inode: u64,
+    changed: Duration,
+}
+
+impl<'a> Place<'a> {
+    pub(crate) fn new(layout: &Layout, lock: &'a StoreLock, keepers: &'a [Keeper]) -> Self {
+        Self { root: layout.root().to_owned(), lock, keepers, seen: None }
+    }
+
+    /// Stops if the lock or a file of a database was moved, removed or replaced since the last time: one question where
+    /// [`check_all`](Self::check_all) needs one per file, which is a fiftieth of a commit.
+    pub(crate) fn check(&mut self) -> Result<(), Error> {
+        let stamp = Stamp::of(&self.root)?;
+        if self.seen == Some(stamp) {
+            return Ok(());
+        }
+        self.check_all()?;
+        self.seen = stamp.is_settled().then_some(stamp);
+        Ok(())
+    }
+
+    /// Looks at every file: what changes no directory, such as a mount, shows here only.
+    pub(crate) fn check_all(&self) -> Result<(), Error> {
+        self.lock.check()?;
+        self.keepers.iter().try_for_each(Keeper::check)
+    }
+}
+
+impl Stamp {
+    fn of(directory: &Path) -> Result<Self, Error> {
+        let found = rustix::fs::statx(CWD, directory, AtFlags::empty(), StatxFlags::INO | StatxFlags::CTIME)
+            .map_err(|error| Error::io("look at", directory)(error.into()))?;
+        let seconds = u64::try_from(found.stx_ctime.tv_sec).unwrap_or(0);
+        Ok(Self {
+            device: (found.stx_dev_major, found.stx_dev_minor),
+            inode: found.stx_ino,
+            changed: Duration::new(seconds, found.stx_ctime.tv_nsec),
+        })
+    }
+
+    fn is_settled(self) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        now.checked_sub(self.changed).is_some_and(|age| age > SETTLED)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_replaced_after_a_quiet_time_is_noticed_by_the_next_check() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::new(directory.path());
+        let lock = StoreLock::acquire(&layout).unwrap();
+        let mut place = Place::new(&layout, &lock, &[]);
+        place.check().unwrap();
+        assert!(place.seen.is_none(), "a change that is still to come may have the same time");
+        while place.seen.is_none() {
+            std::thread::sleep(SETTLED / 10);
+            place.check().unwrap();
+        }
+        let (path, aside) = (layout.writer_lock(), directory.path().join("aside"));
+        std::fs::rename(&path, &aside).unwrap();
+        assert!(matches!(place.check(), Err(Error::Intruder { .. })));
+        std::fs::write(&path, "").unwrap();
+        assert!(matches!(place.check(), Err(Error::Intruder { .. })));
+        std::fs::rename(&aside, &path).unwrap();
+        place.check().unwrap();
+    }
+
+    #[test]
+    fn a_store_whose_directory_is_another_one_is_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("store");
+        std::fs::create_dir(&root).unwrap();
+        let layout = Layout::new(&root);
+        let lock = StoreLock::acquire(&layout).unwrap();
+        let mut place = Place::new(&layout, &lock, &[]);
+        while place.seen.is_none() {
+            std::thread::sleep(SETTLED / 10);
+            place.check().unwrap();
+        }
+        std::fs::rename(&root, directory.path().join("moved")).unwrap();
+        std::fs::create_dir(&root).unwrap();
+        assert!(matches!(place.check(), Err(Error::Intruder { .. })));
+    }
+}
