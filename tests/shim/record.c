@@ -2,11 +2,16 @@
  * processes with the same PENHOLDER_RECORD_TRACE do it. What stands in a mapped receipt page is looked at after each
  * step. The boot id is read from PENHOLDER_RECORD_BOOT. To be put into LD_PRELOAD.
  *
+ * PENHOLDER_RECORD_FAIL="<end of a path>:<n>" lets the nth sync of such a file fail with EIO, once in each process; with
+ * ":die" behind it, the process dies of that.
+ *
  * A record is a header, the path, a second path, and the bytes; see tests/src/disk. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -18,7 +23,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { CREATE = 1, WRITE, TRUNCATE, SYNC, SYNC_DIRECTORY, RENAME, UNLINK, MKDIR };
+enum { CREATE = 1, WRITE, TRUNCATE, SYNC, SYNC_DIRECTORY, RENAME, UNLINK, MKDIR, SYNC_FAILED, FORGET };
 
 struct header {
     uint32_t kind, first, second, length;
@@ -205,6 +210,20 @@ int ftruncate(int fd, off_t length)
     return ftruncate64(fd, length);
 }
 
+/* Whether the sync of this file is the one that fails; `dies` says of what the process dies then. */
+static int is_to_fail(const char *path, int *dies)
+{
+    static long syncs;
+    const char *fail = getenv("PENHOLDER_RECORD_FAIL"), *colon = fail ? strchr(fail, ':') : NULL;
+    if (!colon)
+        return 0;
+    size_t length = strlen(path), end = colon - fail;
+    if (length < end || strncmp(path + length - end, fail, end) || ++syncs != atol(colon + 1))
+        return 0;
+    *dies = strstr(colon, ":die") != NULL;
+    return 1;
+}
+
 static int do_sync(int fd, long call)
 {
     char path[PATH_MAX];
@@ -213,6 +232,15 @@ static int do_sync(int fd, long call)
     if (!inode)
         return syscall(call, fd);
     begin();
+    int dies = 0;
+    if (is_to_fail(path, &dies)) {
+        put(SYNC_FAILED, inode, 0, path, "", "", 0);
+        if (dies)
+            raise(SIGKILL);
+        end();
+        errno = EIO;
+        return -1;
+    }
     int result = syscall(call, fd);
     if (!result && !fstat(fd, &status))
         put(S_ISDIR(status.st_mode) ? SYNC_DIRECTORY : SYNC, inode, 0, path, "", "", 0);
@@ -228,6 +256,25 @@ int fsync(int fd)
 int fdatasync(int fd)
 {
     return do_sync(fd, SYS_fdatasync);
+}
+
+int posix_fadvise64(int fd, off64_t offset, off64_t length, int advice)
+{
+    char path[PATH_MAX];
+    uint64_t inode = inode_of(fd, path);
+    if (!inode)
+        return syscall(SYS_fadvise64, fd, offset, length, advice) ? errno : 0;
+    begin();
+    int result = syscall(SYS_fadvise64, fd, offset, length, advice) ? errno : 0;
+    if (!result && !offset && !length && advice == POSIX_FADV_DONTNEED)
+        put(FORGET, inode, 0, "", "", "", 0);
+    end();
+    return result;
+}
+
+int posix_fadvise(int fd, off_t offset, off_t length, int advice)
+{
+    return posix_fadvise64(fd, offset, length, advice);
 }
 
 int rename(const char *from, const char *to)

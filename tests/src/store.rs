@@ -231,6 +231,13 @@ impl Store {
         writer.wait().unwrap();
     }
 
+    /// Kills the writer if there is one.
+    pub fn kill_if_running(&mut self) {
+        if self.writer.is_some() {
+            self.kill();
+        }
+    }
+
     /// Sends a signal to the writer.
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(self.writer.as_ref().expect("a writer is running")), signal).unwrap();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use penholder_protocol::{Layout, Text, Value, limits};
+use penholder_protocol::{Layout, Text, Value, WriterState, limits};
 use rusqlite::config::DbConfig;
 use rusqlite::fallible_iterator::FallibleIterator;
 use rusqlite::limits::Limit;
@@ -15,6 +15,7 @@ use crate::grants::Roles;
 use crate::guard::{Guard, Mode};
 use crate::judge::{self, Judge};
 use crate::keeper::Keeper;
+use crate::rewrite::rewrite;
 use crate::{Config, Error, costly};
 
 /// SQLite before 3.51.3 can lose commits when a checkpoint races with a reset of the WAL.
@@ -95,16 +96,18 @@ pub(crate) struct Prepared<'c> {
     pub(crate) needs_savepoint: bool,
 }
 
-/// Opens a database for writing, under the locks of its keeper.
+/// Opens a database for writing, under the locks of its keeper; `last` is how the writer before ended.
 pub(crate) fn open(
     layout: &Layout,
     keeper: &Keeper,
     config: &Config,
+    last: WriterState,
 ) -> Result<(Connection, Arc<Guard>), Error> {
     let name = keeper.name();
     let mut connection = keeper.connect(&layout.database(name))?;
     settle(&connection, config).map_err(Error::sqlite("configure", name))?;
     check_durability(&connection, name)?;
+    rewrite(&connection, &layout.database(name), last)?;
     let guard = Guard::install(&mut connection, name)?;
     Ok((connection, guard))
 }

@@ -6,12 +6,14 @@
     reason = "the calls below have no safe equivalent in rusqlite; each is justified where it stands"
 )]
 
+mod file;
 mod vfs;
 
 use std::ffi::c_int;
 
 use rusqlite::{Connection, ffi};
 
+pub(crate) use file::{OpenFile, forget_pages};
 pub(crate) use vfs::{VFS, is_kept, keep, lean, register};
 
 /// Violations of deferred foreign keys that the open transaction has collected and that would fail its COMMIT.

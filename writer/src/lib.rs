@@ -21,6 +21,7 @@ mod guard;
 mod costly;
 mod judge;
 mod references;
+mod rewrite;
 mod database;
 mod migrate;
 mod clock;

@@ -74,7 +74,6 @@ pub(crate) fn recover(
     for database in databases.iter() {
         make_own_tables(database, control.content.store)?;
     }
-    databases.iter().try_for_each(settle_last_commit)?;
     refuse_older(databases, &control.content, config)?;
     redo::complete(databases, config)?;
     let mut clock = Clock::load(databases)?;
@@ -114,14 +113,6 @@ pub(crate) fn recover(
         control.write(true)?;
     }
     Ok(Recovered { clock, floor, in_spool })
-}
-
-/// Makes what SQLite found in the WAL survive a power cut, before anything relies on it: the last run may have died
-/// between writing a commit and syncing it. A commit that changes something syncs all that stands before it.
-fn settle_last_commit(database: &Database<'_>) -> Result<(), Error> {
-    let sql = "INSERT INTO _penholder_meta(key, value) VALUES ('starts', 1) \
-               ON CONFLICT (key) DO UPDATE SET value = value + 1";
-    database.run("settle the last commit of", sql, [])
 }
 
 /// Makes the engine's tables in databases that were filled without it, as a first start leaves them; their schema is

@@ -148,7 +148,8 @@ fn session(
 ) -> Result<(), Error> {
     let (config, layout) = (kept.config, kept.layout);
     fence::limit_heap(config.heap_bytes_max);
-    let open = |keeper: &Keeper| database::open(layout, keeper, config);
+    let last = kept.control.content.state;
+    let open = |keeper: &Keeper| database::open(layout, keeper, config, last);
     let connections = kept.keepers.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let kept_ones = kept.keepers.iter().zip(&connections);
     let databases = kept_ones.map(|(keeper, opened)| Database::new(keeper, opened)).collect();

@@ -30,21 +30,50 @@ impl Script {
     /// Plays the work once, with real processes.
     #[must_use]
     pub fn record() -> Self {
-        let mut store = Store::new();
+        Self::of(|store| {
+            store.start();
+            let workers = [store.start_worker(Mix::All, 14), store.start_worker(Mix::Both, 6)];
+            workers.into_iter().for_each(crate::Process::finish);
+            assert!(store.stop().success());
+            let waiting = store.start_worker(Mix::All, 8);
+            store.start();
+            waiting.finish();
+            store.kill();
+            store.start();
+            store.start_worker(Mix::Activity, 6).finish();
+            assert!(store.stop().success());
+        })
+    }
+
+    /// Records what the processes of a new store do; the writer is killed in the end if it still runs.
+    #[must_use]
+    pub fn of(work: impl FnOnce(&mut Store)) -> Self {
+        let mut store = Store::new().quiet();
         Recording::begin(&mut store);
-        store.start();
-        let workers = [store.start_worker(Mix::All, 14), store.start_worker(Mix::Both, 6)];
-        workers.into_iter().for_each(crate::Process::finish);
-        assert!(store.stop().success());
-        let waiting = store.start_worker(Mix::All, 8);
-        store.start();
-        waiting.finish();
-        store.kill();
-        store.start();
-        store.start_worker(Mix::Activity, 6).finish();
-        assert!(store.stop().success());
+        work(&mut store);
+        store.kill_if_running();
         let root = store.scratch().to_string_lossy().into_owned();
         Self { recording: Recording::end(&mut store), root }
+    }
+
+    /// Syncs that failed.
+    #[must_use]
+    pub fn failed_syncs(&self) -> usize {
+        self.recording.steps.iter().filter(|step| matches!(step, Step::SyncFailed { .. })).count()
+    }
+
+    /// A cut at the end that takes everything that was not synced.
+    #[must_use]
+    pub fn recover_from_synced(&self) -> Verdict {
+        let disk = self.disk_after(self.steps());
+        self.recover_image(&disk, &disk.after_cut(|_| false, None))
+    }
+
+    /// A cut at the end that takes any part of it.
+    #[must_use]
+    pub fn recover_from_end(&self, random: &mut Random) -> Verdict {
+        let disk = self.disk_after(self.steps());
+        self.recover_image(&disk, &disk.random_cut(random))
     }
 
     /// Steps of the script.
@@ -124,8 +153,10 @@ fn is_of_database(step: &Step, disk: &Disk) -> bool {
         Step::Create { path, .. } | Step::Unlink { path } | Step::MakeDirectory { path } => !is_small(path),
         Step::SyncDirectory { path } => !is_small(path) && !path.ends_with("/store"),
         Step::Rename { to, .. } => !is_small(to),
-        Step::Write { inode, .. } | Step::Truncate { inode, .. } | Step::Sync { inode } => {
-            disk.name_of(*inode).is_none_or(|name| !is_small(&name))
-        }
+        Step::Write { inode, .. }
+        | Step::Truncate { inode, .. }
+        | Step::Sync { inode }
+        | Step::SyncFailed { inode }
+        | Step::Forget { inode } => disk.name_of(*inode).is_none_or(|name| !is_small(&name)),
     }
 }

@@ -54,6 +54,13 @@ impl NameChange {
     }
 }
 
+/// What the system keeps in memory, and forgets, as a whole.
+const BLOCK_BYTES: usize = 4096;
+
+fn blocks_of(offset: usize, length: usize) -> std::ops::Range<usize> {
+    offset / BLOCK_BYTES..(offset + length).div_ceil(BLOCK_BYTES)
+}
+
 /// What is on the medium, and what is on its way.
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
@@ -63,6 +70,9 @@ pub struct Disk {
     pending: Vec<Pending>,
     files: BTreeMap<u64, FileId>,
     files_count: usize,
+    /// Blocks whose last write failed: until they are forgotten, nothing that is written to them arrives. ext4 does so
+    /// to blocks that were never written before.
+    trapped: BTreeMap<FileId, BTreeSet<usize>>,
     /// Files of those who watch from outside: what they wrote down stays.
     watchers: BTreeSet<FileId>,
 }
@@ -80,9 +90,7 @@ impl Disk {
                 }
                 self.change_names(NameChange::Create { path: path.clone(), file });
             }
-            Step::Write { inode, offset, bytes } => {
-                self.change(*inode, Change::Write { offset: *offset, bytes: bytes.clone() });
-            }
+            Step::Write { inode, offset, bytes } => self.write(*inode, *offset, bytes),
             Step::Truncate { inode, length } => self.change(*inode, Change::Truncate { length: *length }),
             Step::Rename { from, to } => {
                 let Some(file) = self.seen.file(from) else { return };
@@ -96,10 +104,43 @@ impl Disk {
                 let file = self.files.get(inode).copied();
                 self.settle(|pending| matches!(pending, Pending::Content(of, _) if Some(*of) == file));
             }
+            Step::SyncFailed { inode } => self.lose(*inode),
+            Step::Forget { inode } => {
+                let file = self.files.get(inode);
+                file.and_then(|file| self.trapped.remove(file));
+            }
             Step::SyncDirectory { path } => {
                 self.settle(|pending| matches!(pending, Pending::Name(change) if change.is_in(path)));
             }
         }
+    }
+
+    fn write(&mut self, inode: u64, offset: usize, bytes: &[u8]) {
+        let Some(trapped) = self.files.get(&inode).and_then(|file| self.trapped.get(file)) else {
+            return self.change(inode, Change::Write { offset, bytes: bytes.to_vec() });
+        };
+        let mut arriving = Vec::new();
+        for block in blocks_of(offset, bytes.len()).filter(|block| !trapped.contains(block)) {
+            let from = (block * BLOCK_BYTES).max(offset);
+            let to = ((block + 1) * BLOCK_BYTES).min(offset + bytes.len());
+            arriving.push(Change::Write { offset: from, bytes: bytes[from - offset..to - offset].to_vec() });
+        }
+        for change in arriving {
+            self.change(inode, change);
+        }
+    }
+
+    /// What was written to a file since its last sync is not on the medium, and never will be.
+    fn lose(&mut self, inode: u64) {
+        let Some(file) = self.files.get(&inode) else { return };
+        let trapped = self.trapped.entry(*file).or_default();
+        self.pending.retain(|pending| match pending {
+            Pending::Content(of, Change::Write { offset, bytes }) if of == file => {
+                trapped.extend(blocks_of(*offset, bytes.len()));
+                false
+            }
+            Pending::Content(..) | Pending::Name(_) => true,
+        });
     }
 
     fn change(&mut self, inode: u64, change: Change) {

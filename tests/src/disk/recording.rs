@@ -24,6 +24,10 @@ pub enum Step {
     Unlink { path: String },
     /// Made a directory.
     MakeDirectory { path: String },
+    /// Tried to sync a file, and was told that what it wrote did not arrive.
+    SyncFailed { inode: u64 },
+    /// Let the system forget what it kept in memory of a file.
+    Forget { inode: u64 },
 }
 
 /// Steps in their order.
@@ -75,6 +79,8 @@ impl Recording {
                 6 => Step::Rename { from: path, to: String::from_utf8(second.to_vec()).unwrap() },
                 7 => Step::Unlink { path },
                 8 => Step::MakeDirectory { path },
+                9 => Step::SyncFailed { inode },
+                10 => Step::Forget { inode },
                 other => panic!("a record of kind {other}"),
             });
         }

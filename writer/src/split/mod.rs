@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use penholder_protocol::{Layout, StoreId};
+use penholder_protocol::{Layout, StoreId, WriterState};
 
 pub use assign::{Choices, Said, Side};
 pub use diff::{Compared, Difference, RowDifference, diff};
@@ -222,7 +222,7 @@ fn build(
 fn found(aside: &Layout, config: &Config, store: StoreId) -> Result<(), Error> {
     let mut keepers = Vec::new();
     Keeper::complete(&mut keepers, aside, config)?;
-    let open = |keeper: &Keeper| database::open(aside, keeper, config);
+    let open = |keeper: &Keeper| database::open(aside, keeper, config, WriterState::Stopped);
     let connections = keepers.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let kept = keepers.iter().zip(&connections);
     let databases: Vec<_> = kept.map(|(keeper, opened)| Database::new(keeper, opened)).collect();
