@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 
 use penholder_protocol::WriterState;
 use penholder_tests::Store;
+use penholder_tests::promises::note_power_loss;
 
 use crate::arena::Arena;
 use crate::crew::Crew;
 use crate::machine;
-use crate::mount::{Disk, Memory};
+use crate::mount::{Boot, Disk, Memory};
+use crate::power;
 use crate::scenario::Skip;
 
 /// Size of the small file systems, in MiB.
@@ -115,10 +117,14 @@ const THIN_MEBIBYTES: u64 = 32;
 /// Takes most of it, so that the clients come to its end soon.
 const FILLER_BYTES: usize = 14 << 20;
 
+/// Longest time in which the clients come to its end.
+const FILLING_TIME: Duration = Duration::from_secs(40);
+
 pub(crate) fn thin_device(arena: &mut Arena) -> Result<(), Skip> {
+    let boot = Boot::begin(&arena.directory)?;
     while arena.next_round() {
         let memory = Memory::of(&arena.directory, "thin", THIN_MEBIBYTES)?;
-        let disk = Disk::ext4(memory.path(), "disk", 4 * THIN_MEBIBYTES)?;
+        let disk = Disk::thin_ext4(memory.path(), "disk", 4 * THIN_MEBIBYTES)?;
         let mut store = arena.store().placed_at(disk.path().join("store"));
         store.settings("[space]\nfree_bytes_min = 0\nballast_bytes = 0\n");
         std::fs::write(disk.path().join("filler"), vec![1; FILLER_BYTES]).unwrap();
@@ -126,7 +132,7 @@ pub(crate) fn thin_device(arena: &mut Arena) -> Result<(), Skip> {
         store.start();
         let crew = Crew::start(&mut store);
         let begun = Instant::now();
-        while !has_failed(&store) && begun.elapsed() < Duration::from_secs(40) {
+        while !has_failed(&store) && begun.elapsed() < FILLING_TIME {
             std::thread::sleep(Duration::from_millis(5));
         }
         if !has_failed(&store) {
@@ -136,16 +142,51 @@ pub(crate) fn thin_device(arena: &mut Arena) -> Result<(), Skip> {
         }
         arena.count("devices that failed");
         arena.nap(Duration::from_millis(500));
-        crew.kill_all();
-        // There is space again, and nothing was unmounted: what any process wrote is still there to be read.
-        memory.resize(8 * THIN_MEBIBYTES);
-        if store.writer_is_dead() {
-            arena.count("writers that gave up");
+        if arena.chance(2) {
+            work_on(arena, &mut store, crew, &memory);
+            let crew = Crew::start(&mut store);
+            arena.nap(Duration::from_millis(500));
+            power::cut(arena, &mut store, crew, &disk, &boot);
+        } else {
+            lose_what_failed(arena, &mut store, crew, &memory, &disk);
+            boot.again(arena.rounds() + 1);
         }
-        store.kill();
         arena.verify(&mut store);
     }
     Ok(())
+}
+
+/// There is space again, and nothing was unmounted: every process reads what was written, though the device has not
+/// got all of it. A writer goes on from there, the same one or another.
+fn work_on(arena: &mut Arena, store: &mut Store, crew: Crew, memory: &Memory) {
+    let dead = store.writer_is_dead();
+    if dead || arena.chance(2) {
+        arena.count(if dead { "writers that gave up" } else { "writers killed after a failed sync" });
+        store.kill();
+        crew.kill_all();
+        memory.resize(8 * THIN_MEBIBYTES);
+        store.start();
+    } else {
+        arena.count("writers that went on");
+        memory.resize(8 * THIN_MEBIBYTES);
+        let running = |store: &Store| store.control().is_some_and(|c| c.state == WriterState::Running);
+        store.wait_until("the writer to go on with space", running);
+        crew.kill_all();
+    }
+}
+
+/// Unmounts while there is no space: what the device has not got is gone.
+fn lose_what_failed(arena: &mut Arena, store: &mut Store, crew: Crew, memory: &Memory, disk: &Disk) {
+    crew.kill_all();
+    store.kill();
+    // Of every log its whole length: all that was promised was heard.
+    let logs = std::fs::read_dir(store.logs()).unwrap().map(Result::unwrap);
+    let lengths = logs.map(|log| (log.path(), log.metadata().unwrap().len())).collect();
+    note_power_loss(&store.logs(), &lengths);
+    disk.unmount().unwrap();
+    arena.count("unmounted without space");
+    memory.resize(8 * THIN_MEBIBYTES);
+    disk.mount().unwrap();
 }
 
 fn has_failed(store: &Store) -> bool {

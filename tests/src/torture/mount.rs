@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -23,11 +24,25 @@ const METADATA_MEBIBYTES: u64 = 12;
 pub(crate) struct Disk {
     image: PathBuf,
     mountpoint: PathBuf,
+    /// Whether each request to the device is of one block.
+    by_the_block: bool,
 }
 
 impl Disk {
     /// An ext4 of this many MiB, its image in `directory`.
     pub(crate) fn ext4(directory: &Path, name: &str, mebibytes: u64) -> Result<Self, Skip> {
+        Self::make(directory, name, mebibytes, false)
+    }
+
+    /// An ext4 whose device has less space than it says, and tells no lies: see `docs/testing.md`.
+    ///
+    /// A loop device reports a write as done of which its file took only a part, so that a sync succeeds and the data
+    /// is gone. Of a request of one block the file takes all or nothing.
+    pub(crate) fn thin_ext4(directory: &Path, name: &str, mebibytes: u64) -> Result<Self, Skip> {
+        Self::make(directory, name, mebibytes, true)
+    }
+
+    fn make(directory: &Path, name: &str, mebibytes: u64, by_the_block: bool) -> Result<Self, Skip> {
         machine::need_private_mounts()?;
         for program in ["mkfs.ext4", "fallocate", "mount", "umount", "perl"] {
             machine::need(program)?;
@@ -42,7 +57,7 @@ impl Disk {
         // What the file system needs for itself stands at the beginning, and has its space in any case.
         let length = format!("{METADATA_MEBIBYTES}MiB");
         run("fallocate", &["--keep-size", "--offset", "0", "--length", &length, &path])?;
-        let disk = Self { image, mountpoint: directory.join(name) };
+        let disk = Self { image, mountpoint: directory.join(name), by_the_block };
         std::fs::create_dir_all(&disk.mountpoint).map_err(|error| error.to_string())?;
         disk.mount()?;
         Ok(disk)
@@ -70,11 +85,17 @@ impl Disk {
         self.mount().unwrap();
     }
 
-    fn mount(&self) -> Result<(), String> {
-        run("mount", &["-o", "loop", &self.image.to_string_lossy(), &self.mountpoint.to_string_lossy()])
+    pub(crate) fn mount(&self) -> Result<(), String> {
+        run("mount", &["-o", "loop", &self.image.to_string_lossy(), &self.mountpoint.to_string_lossy()])?;
+        let number = std::fs::metadata(&self.mountpoint).map_err(|error| error.to_string())?.dev();
+        let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
+        // What is set outlives the file system; 0 is what the kernel chooses.
+        let setting = format!("/sys/dev/block/{major}:{minor}/queue/max_sectors_kb");
+        let limit = if self.by_the_block { "4" } else { "0" };
+        std::fs::write(&setting, limit).map_err(|error| format!("{setting}: {error}"))
     }
 
-    fn unmount(&self) -> Result<(), String> {
+    pub(crate) fn unmount(&self) -> Result<(), String> {
         unmount(&self.mountpoint)
     }
 }

@@ -91,7 +91,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         "thin",
         12,
         IfPossible(full::thin_device),
-        "EIO from fsync: a device that has less space than it says",
+        "EIO from fsync, on a device that has less space than it says, and what is on it then",
     ),
     scenario(
         "neighbours",
