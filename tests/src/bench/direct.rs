@@ -1,11 +1,12 @@
-//! The other side: processes that open the database themselves, as carefully as plain SQLite allows.
+//! Plain SQLite: processes that open the database themselves, as carefully as it allows.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use crate::process::{Role, report, wait_for_start};
+use crate::peer::WARM_ROWS;
+use crate::process::{self, Role, report, wait_for_start};
 use crate::workload::{DATABASE, INSERT, TABLE, histogram, row};
 
 /// Rows per transaction of the bulk comparison.
@@ -13,43 +14,47 @@ const BULK_ROWS: u64 = 1000;
 
 /// Creates the database.
 pub(crate) fn create(place: &Path) {
-    open(place).execute_batch(TABLE).unwrap();
+    open(place, "full").execute_batch(TABLE).unwrap();
 }
 
-fn open(place: &Path) -> Connection {
+/// The same with the rows that are there before anything is timed, and the connection that wrote them.
+pub(crate) fn create_warm(place: &Path) -> Connection {
+    create(place);
+    let mut database = open(place, "full");
+    insert_all(&mut database, 1, WARM_ROWS);
+    database
+}
+
+/// Opens the database with `synchronous` as given.
+pub(crate) fn open(place: &Path, synchronous: &str) -> Connection {
     let database = Connection::open(place.join(format!("{DATABASE}.db"))).unwrap();
     // First of all: even switching to WAL can meet another process that does the same.
     database.busy_timeout(Duration::from_secs(30)).unwrap();
     database.pragma_update(None, "journal_mode", "wal").unwrap();
-    database.pragma_update(None, "synchronous", "full").unwrap();
+    database.pragma_update(None, "synchronous", synchronous).unwrap();
     database
 }
 
 /// One transaction per row until the time is over.
-pub(crate) fn one_by_one(role: &Role) {
-    let mut database = open(&role.place);
+pub(crate) fn one_by_one(role: &Role, synchronous: &str) {
+    let mut database = open(&role.place, synchronous);
     database.prepare_cached(INSERT).unwrap();
-    let mut latency = histogram();
-    let start = wait_for_start();
-    let mut count = 0;
-    while start.elapsed().as_secs_f64() < role.seconds {
-        let begun = Instant::now();
-        insert(&mut database, role.client, count + 1..=count + 1);
-        latency.saturating_record(begun.elapsed().as_micros() as u64);
-        count += 1;
-    }
-    report(role.client, count, &latency);
+    process::one_by_one(role, |sequence| insert(&mut database, role.client, sequence..=sequence));
 }
 
 /// Many rows per transaction, on one connection.
 pub(crate) fn bulk(role: &Role) {
-    let mut database = open(&role.place);
+    let mut database = open(&role.place, "full");
     database.prepare_cached(INSERT).unwrap();
     wait_for_start();
-    for first in (1..=role.rows).step_by(BULK_ROWS as usize) {
-        insert(&mut database, role.client, first..=(first + BULK_ROWS - 1).min(role.rows));
-    }
+    insert_all(&mut database, role.client, role.rows);
     report(role.client, role.rows, &histogram());
+}
+
+fn insert_all(database: &mut Connection, client: u64, rows: u64) {
+    for first in (1..=rows).step_by(BULK_ROWS as usize) {
+        insert(database, client, first..=(first + BULK_ROWS - 1).min(rows));
+    }
 }
 
 fn insert(database: &mut Connection, client: u64, sequences: std::ops::RangeInclusive<u64>) {

@@ -7,15 +7,13 @@ use rusqlite::{Connection, ErrorCode};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tempfile::TempDir;
 
+use crate::bed::{Bed, CLIENTS};
 use crate::direct;
-use crate::measure_of;
-use crate::process::{Fleet, Role, report, wait_for_start};
-use crate::report::{Goal, Measure, median};
-use crate::workload::{DATABASE, INSERT, histogram, row, verify};
-use crate::writer::Writer;
-
-/// Clients that write meanwhile, one command at a time.
-const CLIENTS: usize = 8;
+use crate::effort::Effort;
+use crate::peer::Peer;
+use crate::process::{Job, Role, report, wait_for_start};
+use crate::results::{Results, Subject};
+use crate::workload::{DATABASE, INSERT, histogram, row};
 
 /// Where the program spins: on a processor of its own, which the others do without in every case, so that the lock is
 /// all that it can cost them.
@@ -30,37 +28,27 @@ enum Spinner {
 
 /// Compares the rate of the same clients without the program, beside it, and beside it on another database: round by
 /// round, each time in another order, on one store.
-pub(crate) fn measure(scratch: &Path, rounds: usize, seconds: f64) -> Vec<Measure> {
+pub(crate) fn measure(effort: &Effort, scratch: &Path, results: &mut Results) {
+    let (rounds, seconds) = (effort.rounds, effort.seconds);
     let all = sched_getaffinity(None).unwrap();
     let (others, _) = split(&all);
     sched_setaffinity(None, &others).unwrap();
-    let mut bed = Bed::new(scratch);
-    // Once, so that the write-ahead log has the length that it keeps: while it grows, every commit is slower.
-    bed.rate(Spinner::Here, seconds);
+    let mut beside = Beside::new(scratch);
     let mut order = [Spinner::Nowhere, Spinner::Elsewhere, Spinner::Here];
-    let (mut by_quiet, mut by_elsewhere) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         // All six orders in turn: what one measurement leaves to be tidied up falls on each of the others.
         order.swap(0, 1 + round % 2);
         let mut rates = [0.0; 3];
         for spinner in order {
             eprintln!("round {}/{rounds}: {CLIENTS} clients, a spinning program: {spinner:?}", round + 1);
-            rates[spinner as usize] = bed.rate(spinner, seconds);
+            rates[spinner as usize] = beside.rate(spinner, seconds);
         }
-        by_quiet.push(rates[Spinner::Here as usize] / rates[Spinner::Nowhere as usize]);
-        by_elsewhere.push(rates[Spinner::Here as usize] / rates[Spinner::Elsewhere as usize]);
+        let by = |other: Spinner| rates[Spinner::Here as usize] / rates[other as usize];
+        results.number(Subject::FenceQuiet, Peer::Penholder, 0, by(Spinner::Nowhere));
+        results.number(Subject::FenceElsewhere, Peer::Penholder, 0, by(Spinner::Elsewhere));
     }
-    bed.finish();
+    beside.finish();
     sched_setaffinity(None, &all).unwrap();
-    let row = |name: &str, ratios: &[f64], goal| measure_of(name, median(ratios), "of the rate", goal);
-    vec![
-        row(
-            "8 clients beside a program that spins for the lock,\nby the same without it",
-            &by_quiet,
-            Goal::AtLeast(0.95),
-        ),
-        row("    by the same beside one that spins elsewhere", &by_elsewhere, Goal::None),
-    ]
 }
 
 /// The processors of the clients and the writer, and the one of the program that spins.
@@ -74,45 +62,38 @@ fn split(all: &CpuSet) -> (CpuSet, CpuSet) {
     (others, own)
 }
 
-/// One store with its writer, and another database whose lock this process holds.
-struct Bed {
-    store: TempDir,
+/// A store with its writer, and another database whose lock this process holds.
+struct Beside {
+    bed: Bed,
     elsewhere: TempDir,
     held: Connection,
-    writer: Writer,
-    /// What each client was promised, in the order of their numbers from 1.
-    counts: Vec<u64>,
 }
 
-impl Bed {
+impl Beside {
     fn new(scratch: &Path) -> Self {
-        let directory = |name| tempfile::Builder::new().prefix(name).tempdir_in(scratch).unwrap();
-        let (store, elsewhere) = (directory("fence-"), directory("elsewhere-"));
+        let elsewhere = tempfile::Builder::new().prefix("elsewhere-").tempdir_in(scratch).unwrap();
         direct::create(elsewhere.path());
         let held = Connection::open(elsewhere.path().join(format!("{DATABASE}.db"))).unwrap();
         held.execute_batch("BEGIN IMMEDIATE").unwrap();
-        let writer = Writer::start(store.path());
-        Self { store, elsewhere, held, writer, counts: Vec::new() }
+        Self { bed: Bed::warm(scratch), elsewhere, held }
     }
 
     fn rate(&mut self, spinner: Spinner, seconds: f64) -> f64 {
-        let first = self.counts.len() + 1;
+        let (first, store) = (self.bed.next(), self.bed.place().to_owned());
         let clients =
-            (first..first + CLIENTS).map(|client| Role::applied(self.store.path(), client, seconds));
+            (first..first + CLIENTS).map(|client| Role::timed(Job::Applied, &store, client, seconds));
+        let spin = |place| Some(Role::timed(Job::Spin, place, first + CLIENTS, seconds));
+        // The spinning program counts as a client that was promised nothing.
         let spinning = match spinner {
             Spinner::Nowhere => None,
-            Spinner::Elsewhere => Some(Role::spin(self.elsewhere.path(), first + CLIENTS, seconds)),
-            Spinner::Here => Some(Role::spin(self.store.path(), first + CLIENTS, seconds)),
+            Spinner::Elsewhere => spin(self.elsewhere.path()),
+            Spinner::Here => spin(&store),
         };
-        let progress = Fleet::start(clients.chain(spinning)).run();
-        // The spinning program counts as a client that was promised nothing.
-        self.counts.extend(&progress.counts);
-        progress.rate()
+        self.bed.run(clients.chain(spinning)).rate()
     }
 
     fn finish(self) {
-        self.writer.stop();
-        verify(self.store.path(), &self.counts);
+        self.bed.finish();
         drop(self.held);
     }
 }

@@ -1,71 +1,69 @@
 //! This program as several processes: each gets ready, waits for the start signal, works, and reports one JSON line.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::workload::{Progress, histogram};
-use crate::{client, direct, fence, writer};
+use crate::{client, direct, fence, files, postgres_client, socket, writer};
 
 /// What a child process is to do.
 #[derive(Args, Clone)]
 pub(crate) struct Role {
-    /// writer, applied, bulk, direct, direct-bulk, idle or spin.
-    pub(crate) name: String,
+    #[arg(value_enum)]
+    job: Job,
     /// The store, or the directory of the database.
     pub(crate) place: PathBuf,
     /// Number of the client, from 1.
-    #[arg(default_value_t = 0)]
     pub(crate) client: u64,
     /// How long to work, in seconds.
-    #[arg(default_value_t = 0.0)]
     pub(crate) seconds: f64,
     /// How many rows to write.
-    #[arg(default_value_t = 0)]
     pub(crate) rows: u64,
 }
 
+/// What child processes do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Job {
+    Writer,
+    Applied,
+    Bulk,
+    Idle,
+    Sqlite,
+    SqliteNormal,
+    Connection,
+    Postgres,
+    Files,
+    FilesWriter,
+    Socket,
+    SocketWriter,
+    Spin,
+}
+
 impl Role {
-    fn new(name: &str, place: &Path, client: usize, seconds: f64, rows: u64) -> Self {
-        Self { name: name.into(), place: place.to_owned(), client: client as u64, seconds, rows }
+    /// A process that others are served by.
+    pub(crate) fn server(job: Job, place: &Path) -> Self {
+        Self { job, place: place.to_owned(), client: 0, seconds: 0.0, rows: 0 }
     }
 
-    pub(crate) fn writer(place: &Path) -> Self {
-        Self::new("writer", place, 0, 0.0, 0)
+    /// A client that works until the time is over.
+    pub(crate) fn timed(job: Job, place: &Path, client: usize, seconds: f64) -> Self {
+        Self { job, place: place.to_owned(), client: client as u64, seconds, rows: 0 }
     }
 
-    pub(crate) fn applied(place: &Path, client: usize, seconds: f64) -> Self {
-        Self::new("applied", place, client, seconds, 0)
-    }
-
-    pub(crate) fn bulk(place: &Path, client: usize, rows: u64) -> Self {
-        Self::new("bulk", place, client, 0.0, rows)
-    }
-
-    pub(crate) fn direct(place: &Path, client: usize, seconds: f64) -> Self {
-        Self::new("direct", place, client, seconds, 0)
-    }
-
-    pub(crate) fn direct_bulk(place: &Path, client: usize, rows: u64) -> Self {
-        Self::new("direct-bulk", place, client, 0.0, rows)
-    }
-
-    pub(crate) fn idle(place: &Path, client: usize) -> Self {
-        Self::new("idle", place, client, 0.0, 1)
-    }
-
-    pub(crate) fn spin(place: &Path, client: usize, seconds: f64) -> Self {
-        Self::new("spin", place, client, seconds, 0)
+    /// A client that writes so many rows.
+    pub(crate) fn counted(job: Job, place: &Path, client: usize, rows: u64) -> Self {
+        Self { job, place: place.to_owned(), client: client as u64, seconds: 0.0, rows }
     }
 
     /// The command line that starts this role.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.arg("__child").arg(&self.name).arg(&self.place);
+        command.arg("__child").arg(self.job.to_possible_value().unwrap().get_name()).arg(&self.place);
         command.arg(self.client.to_string()).arg(self.seconds.to_string()).arg(self.rows.to_string());
         command
     }
@@ -73,25 +71,60 @@ impl Role {
 
 /// Runs as a child process.
 pub(crate) fn run(role: &Role) {
-    match role.name.as_str() {
-        "writer" => writer::run(&role.place),
-        "applied" => client::applied(role),
-        "bulk" => client::bulk(role),
-        "idle" => client::idle(role),
-        "direct" => direct::one_by_one(role),
-        "direct-bulk" => direct::bulk(role),
-        "spin" => fence::spin(role),
-        other => panic!("no such role: {other}"),
+    match role.job {
+        Job::Writer => writer::run(&role.place),
+        Job::Applied => client::applied(role),
+        Job::Bulk => client::bulk(role),
+        Job::Idle => client::idle(role),
+        Job::Sqlite => direct::one_by_one(role, "full"),
+        Job::SqliteNormal => direct::one_by_one(role, "normal"),
+        Job::Connection => direct::bulk(role),
+        Job::Postgres => postgres_client::one_by_one(role),
+        Job::Files => files::one_by_one(role),
+        Job::FilesWriter => files::write(&role.place),
+        Job::Socket => socket::one_by_one(role),
+        Job::SocketWriter => socket::write(&role.place),
+        Job::Spin => fence::spin(role),
     }
 }
 
+/// In a child: one command after the other until the time is over, each timed until `apply` knows that it is committed.
+pub(crate) fn one_by_one(role: &Role, mut apply: impl FnMut(u64)) {
+    let mut latency = histogram();
+    let start = wait_for_start();
+    let mut count = 0;
+    while start.elapsed().as_secs_f64() < role.seconds {
+        let begun = Instant::now();
+        apply(count + 1);
+        latency.saturating_record(begun.elapsed().as_micros() as u64);
+        count += 1;
+    }
+    report(role.client, count, &latency);
+}
+
+/// In the parent: waits until a child says that everything is open.
+pub(crate) fn wait_until_ready(stdout: impl Read) {
+    let mut line = String::new();
+    BufReader::with_capacity(READY.len(), stdout).read_line(&mut line).unwrap();
+    assert_eq!(line, READY, "a child process failed as it started");
+}
+
+/// What a child says once everything is open.
+const READY: &str = "ready\n";
+
 /// In a child: tells the parent that everything is open, and waits for the start signal.
 pub(crate) fn wait_for_start() -> Instant {
-    println!("ready");
+    tell_ready();
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).unwrap();
     assert_eq!(line, "go\n", "the parent process is gone");
     Instant::now()
+}
+
+/// In a child: tells the parent that everything is open.
+pub(crate) fn tell_ready() {
+    print!("{READY}");
+    std::io::stdout().flush().unwrap();
 }
 
 /// In a child: reports what was done.
@@ -139,7 +172,7 @@ impl Fleet {
     pub(crate) fn start(roles: impl Iterator<Item = Role>) -> Self {
         let mut workers: Vec<Worker> = roles.map(|role| Worker::start(&role)).collect();
         for worker in &mut workers {
-            assert_eq!(worker.line(), "ready\n");
+            assert_eq!(worker.line(), READY);
         }
         Self { workers }
     }

@@ -1,167 +1,109 @@
-//! The table on the terminal, and the same as JSON.
+//! The tables: on the terminal, and as Markdown for the documents.
 
 use std::fmt;
 
 use comfy_table::{CellAlignment, Table, presets};
-use serde_json::{Value, json};
 
-/// What a number must reach.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Goal {
-    /// Told for information.
-    None,
-    /// At least this.
-    AtLeast(f64),
-    /// At most this.
-    AtMost(f64),
-}
+use crate::goals::goals;
+use crate::peer::Peer;
+use crate::results::{Point, Results, Subject};
 
-impl Goal {
-    fn verdict(self, value: f64) -> &'static str {
-        match self {
-            Self::None => "",
-            Self::AtLeast(bound) if value >= bound => "met",
-            Self::AtMost(bound) if value <= bound => "met",
-            Self::AtLeast(_) | Self::AtMost(_) => "NOT MET",
-        }
-    }
+const PROCESSES: [&str; 8] =
+    ["", "peer", "per second", "by Penholder's", "median", "1 in 1,000", "in full", "worst"];
+const OTHERS: [&str; 4] = ["", "peer", "median", "unit"];
+const GOALS: [&str; 6] = ["", "Penholder", "the other", "ratio", "goal", "verdict"];
 
-    fn bound(self) -> String {
-        match self {
-            Self::None => String::new(),
-            Self::AtLeast(bound) => format!("at least {}", number(bound)),
-            Self::AtMost(bound) => format!("at most {}", number(bound)),
-        }
-    }
-}
+/// A run for people: what it was measured on, then everything, the goals last.
+pub(crate) struct Terminal<'a>(pub(crate) &'a Results);
 
-/// The same work on both sides, one value per round.
-pub(crate) struct Comparison {
-    pub(crate) name: String,
-    pub(crate) unit: &'static str,
-    pub(crate) penholder: Vec<f64>,
-    pub(crate) direct: Vec<f64>,
-    /// About the ratio of the medians, ours by theirs.
-    pub(crate) goal: Goal,
-}
-
-impl Comparison {
-    fn ratio(&self) -> f64 {
-        median(&self.penholder) / median(&self.direct)
-    }
-}
-
-/// A single number.
-pub(crate) struct Measure {
-    pub(crate) name: String,
-    pub(crate) value: f64,
-    pub(crate) unit: &'static str,
-    pub(crate) goal: Goal,
-}
-
-/// Everything one run found out.
-pub(crate) struct Report {
-    machine: Vec<(&'static str, String)>,
-    rounds: usize,
-    seconds: f64,
-    pub(crate) comparisons: Vec<Comparison>,
-    pub(crate) measures: Vec<Measure>,
-}
-
-impl Report {
-    pub(crate) fn new(machine: Vec<(&'static str, String)>, rounds: usize, seconds: f64) -> Self {
-        Self { machine, rounds, seconds, comparisons: Vec::new(), measures: Vec::new() }
-    }
-
-    pub(crate) fn to_json(&self) -> Value {
-        let machine: serde_json::Map<String, Value> =
-            self.machine.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
-        let comparison = |row: &Comparison| {
-            json!({
-                "name": row.name.trim().replace('\n', " "), "unit": row.unit, "penholder": row.penholder, "direct": row.direct,
-                "penholder_median": median(&row.penholder), "direct_median": median(&row.direct),
-                "ratio": row.ratio(), "goal": row.goal.bound(), "verdict": row.goal.verdict(row.ratio()),
-            })
-        };
-        let measure = |row: &Measure| {
-            json!({
-                "name": row.name.trim().replace('\n', " "), "unit": row.unit, "value": row.value,
-                "goal": row.goal.bound(), "verdict": row.goal.verdict(row.value),
-            })
-        };
-        json!({
-            "schema": 1,
-            "machine": machine,
-            "rounds": self.rounds,
-            "seconds": self.seconds,
-            "delivery": "exact in every round",
-            "comparisons": self.comparisons.iter().map(comparison).collect::<Vec<_>>(),
-            "measures": self.measures.iter().map(measure).collect::<Vec<_>>(),
-        })
-    }
-}
-
-impl fmt::Display for Report {
+impl fmt::Display for Terminal<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (name, value) in &self.machine {
+        for (name, value) in &self.0.machine {
             writeln!(f, "{name:>26}: {value}")?;
         }
-        writeln!(
-            f,
-            "{:>26}: {}, medians over them; timed ones {} s each",
-            "rounds", self.rounds, self.seconds
-        )?;
-        writeln!(f, "{:>26}: exact in every round, verified row by row", "delivery")?;
-        let mut table = Table::new();
-        table.load_style(presets::UTF8_FULL_CONDENSED);
-        table.set_header(["", "Penholder", "directly", "unit", "ratio", "goal", "verdict"]);
-        for row in &self.comparisons {
-            table.add_row([
-                row.name.clone(),
-                number(median(&row.penholder)),
-                number(median(&row.direct)),
-                row.unit.to_owned(),
-                number(row.ratio()),
-                row.goal.bound(),
-                row.goal.verdict(row.ratio()).to_owned(),
-            ]);
-        }
-        for row in &self.measures {
-            table.add_row([
-                row.name.clone(),
-                number(row.value),
-                String::new(),
-                row.unit.to_owned(),
-                String::new(),
-                row.goal.bound(),
-                row.goal.verdict(row.value).to_owned(),
-            ]);
-        }
-        for column in [1, 2, 4] {
-            if let Some(column) = table.column_mut(column) {
-                column.set_cell_alignment(CellAlignment::Right);
+        let (rounds, seconds) = (self.0.rounds, self.0.seconds);
+        writeln!(f, "{:>26}: {rounds}, medians over them; timed ones {seconds} s each", "rounds")?;
+        writeln!(f, "{:>26}: exact and in order in every round, verified row by row", "delivery")?;
+        for (head, rows) in tables(self.0).into_iter().filter(|(_, rows)| !rows.is_empty()) {
+            let mut table = Table::new();
+            table.load_style(presets::UTF8_FULL_CONDENSED);
+            table.set_header(&head);
+            table.add_rows(rows);
+            for (column, name) in table.column_iter_mut().zip(head) {
+                if !name.is_empty() && name != "peer" {
+                    column.set_cell_alignment(CellAlignment::Right);
+                }
             }
+            writeln!(f, "{table}")?;
         }
-        write!(f, "{table}")
+        Ok(())
     }
 }
 
-/// The middle one; the mean of the two middle ones of an even number.
-pub(crate) fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    if sorted.is_empty() {
-        f64::NAN
-    } else if sorted.len() % 2 == 1 {
-        sorted[middle]
-    } else {
-        f64::midpoint(sorted[middle - 1], sorted[middle])
+/// The same tables, as the documents show them.
+pub(crate) struct Markdown<'a>(pub(crate) &'a Results);
+
+impl fmt::Display for Markdown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (head, rows)) in tables(self.0).into_iter().enumerate() {
+            let gap = if index == 0 { "" } else { "\n" };
+            writeln!(f, "{gap}| {} |\n|{}", head.join(" | "), "---|".repeat(head.len()))?;
+            for row in rows {
+                writeln!(f, "| {} |", row.join(" | ").replace("NOT MET", "**NOT MET**"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Head and rows of each table: client processes, everything else, goals.
+fn tables(results: &Results) -> [(Vec<&'static str>, Vec<Vec<String>>); 3] {
+    let processes = results.about(Subject::Processes).map(|point| processes_row(results, point));
+    let others = results.points.iter().filter(|point| point.subject != Subject::Processes).map(|point| {
+        vec![
+            point.subject.words(point.at),
+            point.peer.to_string(),
+            number(point.value()),
+            point.subject.unit().to_owned(),
+        ]
+    });
+    [
+        (PROCESSES.to_vec(), processes.collect()),
+        (OTHERS.to_vec(), others.collect()),
+        (GOALS.to_vec(), goals(results).iter().map(|goal| goal.cells().to_vec()).collect()),
+    ]
+}
+
+fn processes_row(results: &Results, point: &Point) -> Vec<String> {
+    let ours = results.point(Subject::Processes, Peer::Penholder, point.at).map(Point::value);
+    let ratio = ours.filter(|_| point.peer != Peer::Penholder).map(|ours| number(point.value() / ours));
+    let ms = |value: Option<f64>| value.map(|value| format!("{} ms", number(value))).unwrap_or_default();
+    vec![
+        if point.at == 1 { "1 process".into() } else { format!("{} processes", point.at) },
+        point.peer.to_string(),
+        number(point.value()),
+        ratio.unwrap_or_default(),
+        ms(point.latency(0.5)),
+        ms(point.latency(0.999)),
+        ms(point.latency_in_full(0.999)),
+        ms(point.latency(1.0)),
+    ]
+}
+
+/// How a unit is written behind a number.
+pub(crate) fn short(unit: &str) -> String {
+    match unit {
+        "per second" => "/s".into(),
+        "of the rate" => String::new(),
+        unit => format!(" {unit}"),
     }
 }
 
 /// Three significant digits or whole numbers, whichever is more.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
+    if value >= 10.0 && value.fract() == 0.0 {
+        return grouped(&format!("{value:.0}"));
+    }
     let digits = if value >= 100.0 {
         0
     } else if value >= 10.0 {
@@ -172,7 +114,18 @@ fn number(value: f64) -> String {
         3
     };
     let plain = format!("{value:.digits$}");
-    let (whole, fraction) = plain.split_once('.').map_or((plain.as_str(), None), |(w, f)| (w, Some(f)));
+    match plain.split_once('.') {
+        // Of a whole number nothing but zeros would follow.
+        Some((whole, fraction)) if fraction.bytes().any(|digit| digit != b'0') => {
+            format!("{}.{fraction}", grouped(whole))
+        }
+        Some((whole, _)) => grouped(whole),
+        None => grouped(&plain),
+    }
+}
+
+/// Thousands set apart.
+fn grouped(whole: &str) -> String {
     let mut grouped = String::new();
     for (index, digit) in whole.chars().enumerate() {
         if index > 0 && (whole.len() - index).is_multiple_of(3) {
@@ -180,5 +133,5 @@ fn number(value: f64) -> String {
         }
         grouped.push(digit);
     }
-    fraction.map_or(grouped.clone(), |fraction| format!("{grouped}.{fraction}"))
+    grouped
 }

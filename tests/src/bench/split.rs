@@ -10,8 +10,9 @@ use penholder::split::{Choices, Ended, OrphanPolicy, Progress, Request, split};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 
-use crate::measure_of;
-use crate::report::{Comparison, Goal, Measure};
+use crate::effort::Effort;
+use crate::peer::Peer;
+use crate::results::{Results, Subject};
 
 /// One of the two, in a process of its own: its memory is counted too.
 #[derive(Args, Clone)]
@@ -58,30 +59,28 @@ fn split_whole(source: &Path, store: &Path) {
     );
 }
 
-/// Splits and vacuums a database of `megabytes`, in turns.
-pub(crate) fn measure(scratch: &Path, megabytes: u64, rounds: usize) -> (Comparison, Vec<Measure>) {
+/// Splits and vacuums a legacy database, in turns.
+pub(crate) fn measure(effort: &Effort, scratch: &Path, results: &mut Results) {
+    let (megabytes, rounds) = (effort.legacy_megabytes, effort.rounds);
     let place = tempfile::Builder::new().prefix("split-").tempdir_in(scratch).unwrap();
     let source = place.path().join("legacy.db");
-    let bytes = make_legacy(&source, megabytes);
-    let (mut times, mut peak_kib) = ([Vec::new(), Vec::new()], 0);
+    make_legacy(&source, megabytes);
     for round in 0..rounds {
         for turn in 0..2 {
-            let at = (round + turn) % 2;
-            let (name, target) = [("vacuum", "copy.db"), ("split", "store")][at];
-            eprintln!("round {}/{rounds}: {name} of {} MB", round + 1, bytes / 1_000_000);
+            let (name, target, peer) =
+                [("vacuum", "copy.db", Peer::Sqlite), ("split", "store", Peer::Penholder)]
+                    [(round + turn) % 2];
+            eprintln!("round {}/{rounds}: {name} of {megabytes} MB", round + 1);
             let target = place.path().join(target);
-            let (seconds, peak) = in_child(name, &source, &target);
-            times[at].push(seconds);
-            peak_kib = if name == "split" { peak.max(peak_kib) } else { peak_kib };
+            let (seconds, peak_kib) = in_child(name, &source, &target);
+            results.number(Subject::Split, peer, megabytes, seconds);
+            if peer == Peer::Penholder {
+                results.number(Subject::SplitMemory, peer, megabytes, peak_kib as f64 / 1024.0);
+            }
             if target.is_dir() { std::fs::remove_dir_all(&target) } else { std::fs::remove_file(&target) }
                 .unwrap();
         }
     }
-    let [direct, penholder] = times;
-    let name = format!("split of {} MB, proven,\nbeside VACUUM INTO", bytes / 1_000_000);
-    let comparison = Comparison { name, unit: "s", penholder, direct, goal: Goal::AtMost(1.5) };
-    let peak = measure_of("    split's peak memory", peak_kib as f64 / 1024.0, "MiB", Goal::AtMost(64.0));
-    (comparison, vec![peak])
 }
 
 fn in_child(name: &str, source: &Path, target: &Path) -> (f64, u64) {
@@ -93,7 +92,7 @@ fn in_child(name: &str, source: &Path, target: &Path) -> (f64, u64) {
 }
 
 /// What an activity tracker leaves behind: sessions and events with their indexes, and a few projects.
-fn make_legacy(path: &Path, megabytes: u64) -> u64 {
+fn make_legacy(path: &Path, megabytes: u64) {
     eprintln!("making a legacy database of {megabytes} MB");
     let connection = Connection::open(path).unwrap();
     let sessions = megabytes * 720;
@@ -123,6 +122,4 @@ fn make_legacy(path: &Path, megabytes: u64) -> u64 {
              COMMIT;"
         ))
         .unwrap();
-    drop(connection);
-    std::fs::metadata(path).unwrap().len()
 }

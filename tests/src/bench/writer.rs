@@ -1,6 +1,6 @@
 //! The writer as a child process.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use penholder_protocol::{Control, Layout, WriterState};
 use penholder_tests::Serve;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::process::Role;
+use crate::process::{Job, Role};
 use crate::workload::{DATABASE, TABLE};
 
 /// A running writer.
@@ -19,8 +19,7 @@ pub(crate) struct Writer {
 impl Writer {
     /// Starts one on the store in `place`, which it creates, and waits until it is ready.
     pub(crate) fn start(place: &Path) -> Self {
-        let process = Role::writer(place).command().stdout(Stdio::null()).spawn().unwrap();
-        let mut writer = Self { process };
+        let mut writer = Self::spawn(place);
         let begun = Instant::now();
         while !writer.is_ready(place) {
             assert!(begun.elapsed() < Duration::from_secs(30), "the writer does not get ready");
@@ -32,21 +31,23 @@ impl Writer {
         writer
     }
 
+    /// Starts one, and waits for nothing.
+    pub(crate) fn spawn(place: &Path) -> Self {
+        Self { process: Role::server(Job::Writer, place).command().stdout(Stdio::null()).spawn().unwrap() }
+    }
+
     fn is_ready(&self, place: &Path) -> bool {
         Control::read(&Layout::new(place).control())
             .is_ok_and(|control| control.pid == self.process.id() && control.state == WriterState::Running)
     }
 
-    /// Asks it to end, and waits until it has.
-    pub(crate) fn stop(mut self) {
+    /// Asks it to end, waits until it has, and gives the most memory it ever held, in MiB.
+    pub(crate) fn stop(mut self) -> f64 {
+        let peak_kib = field(&format!("/proc/{}/status", self.process.id()), "VmHWM:");
         kill_process(Pid::from_child(&self.process), Signal::TERM).unwrap();
         let status = self.process.wait().unwrap();
         assert!(status.success(), "the writer failed: {status}");
-    }
-
-    /// The most memory it ever held, in KiB.
-    pub(crate) fn peak_memory_kib(&self) -> u64 {
-        field(&format!("/proc/{}/status", self.process.id()), "VmHWM:")
+        peak_kib as f64 / 1024.0
     }
 
     /// How often its threads went to sleep, all together.
@@ -66,12 +67,19 @@ pub(crate) fn field(path: &str, name: &str) -> u64 {
     line.split_whitespace().next().unwrap().parse().unwrap()
 }
 
-/// Runs as the writer.
+/// Where the migrations of a store are: beside it, so that they go with the scratch directory.
+pub(crate) fn schema(place: &Path) -> PathBuf {
+    place.with_extension("schema")
+}
+
+/// Runs as the writer; a store that was given no migrations gets the one table that everybody writes to.
 pub(crate) fn run(place: &Path) {
-    let schema = place.with_extension("schema");
+    let schema = schema(place);
     let folder = schema.join(DATABASE);
-    std::fs::create_dir_all(&folder).unwrap();
-    std::fs::write(folder.join("001_event.sql"), TABLE).unwrap();
+    if !schema.exists() {
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("001_event.sql"), TABLE).unwrap();
+    }
     let serve = Serve { store: place.to_owned(), schema, once: false, accept_rollback: false };
     penholder_tests::serve(&serve).unwrap();
 }
