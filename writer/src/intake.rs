@@ -8,6 +8,7 @@ use penholder_protocol::{SegmentName, Sequence, StreamId};
 use crate::arrivals::{self, Arrival, Arrivals};
 use crate::batch::Entry;
 use crate::paced::Paced;
+use crate::pause::Pause;
 use crate::quarantine::{Condemned, Quarantine};
 use crate::stream::{Findings, Finished, Look, Rules, Stream};
 use crate::turns::Turns;
@@ -16,15 +17,6 @@ use crate::{Config, Error};
 
 /// Polls without data after which a stream is only looked at when the doorbell rings.
 const HOT_POLLS: u32 = 256;
-
-/// A yield that takes longer than this gave the core to something that does not wait for the disk, as clients do.
-const HELD_UP: Duration = Duration::from_millis(1);
-
-/// Pauses in a row that are then naps: who is woken gets the core sooner than who yielded it.
-const NAPS: u32 = 256;
-
-/// The system makes it some 60 microseconds.
-const NAP: Duration = Duration::from_micros(10);
 
 /// Bytes that are read per turn to tell torn tails from damage, beyond which the others get theirs first.
 const SEARCHED_BYTES_PER_TURN: u64 = 1 << 20;
@@ -50,8 +42,7 @@ pub(crate) struct Intake {
     pub(crate) findings: Findings,
     /// Streams that were in the last batches: who may be about to submit again.
     regulars: usize,
-    /// Pauses that are still to be naps.
-    naps: u32,
+    pub(crate) pause: Pause,
     sweep: Paced,
     rescan: Paced,
     /// What the walk through the directory has taken, over its turns.
@@ -84,7 +75,7 @@ impl Intake {
             scratch: Vec::new(),
             findings: Findings::default(),
             regulars: 0,
-            naps: 0,
+            pause: Pause::default(),
             sweep: Paced::new(),
             rescan: Paced::new(),
             walk_time: Duration::ZERO,
@@ -133,20 +124,6 @@ impl Intake {
             self.regulars = streams.len().max(self.regulars - self.regulars.div_ceil(4));
         }
         Ok(batch)
-    }
-
-    /// Leaves the core to the clients for a moment, when more of their commands are about to come.
-    pub(crate) fn pause(&mut self) {
-        if self.naps > 0 {
-            self.naps -= 1;
-            std::thread::sleep(NAP);
-            return;
-        }
-        let before = Instant::now();
-        std::thread::yield_now();
-        if before.elapsed() > HELD_UP {
-            self.naps = NAPS;
-        }
     }
 
     /// Whether the last look at everything brought nothing.
@@ -357,7 +334,7 @@ impl Intake {
         let started = Instant::now();
         let mut found = ready(self);
         while found > 0 && found < self.regulars && started.elapsed() < config.gather {
-            self.pause();
+            self.pause.make();
             let which = |stream: &Stream| stream.queue.is_empty() && stream.idle_polls < HOT_POLLS;
             self.poll(watermarks, config, which, false)?;
             found = ready(self);

@@ -23,7 +23,7 @@ const SUMMED_HEADER_BYTES: usize = 24;
 const SUMMED_FRAME_BYTES: usize = 8;
 
 /// The end of a WAL that is written again, in bytes: the last transaction at least, for all before it was synced.
-const TAIL_BYTES_MAX: u64 = 64 << 20;
+const TAIL_BYTES_MAX: u64 = 32 << 20;
 
 /// Most bytes that SQLite's files take at once.
 const PIECE_BYTES: usize = 64 << 10;

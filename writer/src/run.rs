@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::commit::Committer;
 use crate::control::ControlFile;
 use crate::database::{self, Database};
+use crate::descriptors::{self, streams_max};
 use crate::doorbell::{Doorbell, Stop, Wake};
 use crate::grants::Grants;
 use crate::intake::Intake;
@@ -33,12 +34,6 @@ use crate::{Config, Error, access, crash, fence, filesystem, leftovers, split};
 /// Sessions in a row that may fail without a commit between them before the writer gives up.
 const FAILURES_COUNT_MAX: u32 = 5;
 
-/// Descriptors for everything but streams: databases, directories, locks, the watch, standard streams.
-const OWN_DESCRIPTORS: usize = 64;
-
-/// A segment, and a receipt file.
-const DESCRIPTORS_PER_STREAM: usize = 2;
-
 /// Finished segments that are reclaimed at once, without waiting for the interval.
 const FINISHED_COUNT_MAX: usize = 64;
 
@@ -55,7 +50,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 pub fn run(config: &Config, stop: &Stop, observer: &mut dyn Observer) -> Result<(), Error> {
     let layout = Layout::new(&config.store);
     database::check_build()?;
-    raise_descriptor_limit();
+    descriptors::raise_limit();
     access::make_directories(&layout)?;
     access::check(&layout, config)?;
     access::keep_segments_private(&layout);
@@ -169,7 +164,7 @@ fn session(
             *commits += 1;
         } else if writer.last_work.elapsed() < config.spin {
             writer.begin_ahead()?;
-            writer.intake.pause();
+            writer.intake.pause.make();
         } else if writer.intake.has_more() {
             std::thread::yield_now();
         } else {
@@ -380,22 +375,4 @@ impl<'a, 'c> Writer<'a, 'c> {
         checkpoint::at_stop(&self.databases)?;
         self.kept.control.set_state(WriterState::Stopped)
     }
-}
-
-/// Every stream that is followed holds a segment and a receipt file open: take all the descriptors that are allowed.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        log::warn!("cannot raise the limit of open files: {error}; fewer streams are followed at once");
-    }
-}
-
-/// Streams that can be followed at once with the descriptors that are allowed.
-fn streams_max() -> usize {
-    use rustix::process::{Resource, getrlimit};
-    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let files = usize::try_from(files).unwrap_or(usize::MAX);
-    (files.saturating_sub(OWN_DESCRIPTORS) / DESCRIPTORS_PER_STREAM).max(1)
 }
