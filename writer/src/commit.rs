@@ -22,6 +22,8 @@ use crate::{Config, Error, crash, fence, redo, rejected};
 pub(crate) struct Committed {
     /// The tick of the batch; of the last one if nothing had to be applied.
     pub(crate) tick: Tick,
+    /// The databases in which something was committed.
+    pub(crate) touches: Touches,
     /// The commands that have their outcome now.
     pub(crate) entries: Vec<Entry>,
     /// Their outcomes, in the same order.
@@ -32,16 +34,22 @@ pub(crate) struct Committed {
     pub(crate) foreign_writes: u64,
 }
 
-/// Everything that a commit moves.
-pub(crate) struct Committer<'a, 'c> {
-    pub(crate) databases: &'a mut [Database<'c>],
-    pub(crate) watermarks: &'a mut Watermarks,
-    pub(crate) clock: &'a mut Clock,
+/// The databases, and all that a commit moves of what is known about them.
+pub(crate) struct Books<'c> {
+    pub(crate) databases: Vec<Database<'c>>,
+    pub(crate) clock: Clock,
     /// Per database, the data version last seen; our own commits do not change it.
-    pub(crate) data_versions: &'a mut Vec<i64>,
+    pub(crate) data_versions: Vec<i64>,
     /// Databases whose transaction was begun ahead and holds nothing yet.
-    pub(crate) begun: &'a mut Touches,
-    pub(crate) references: &'a mut References,
+    pub(crate) begun: Touches,
+    pub(crate) references: References,
+}
+
+/// Who commits.
+pub(crate) struct Committer<'a, 'c> {
+    pub(crate) books: &'a mut Books<'c>,
+    /// As they were before the batch.
+    pub(crate) watermarks: &'a Watermarks,
     pub(crate) suspicion: &'a Suspicion,
     pub(crate) control: &'a mut ControlFile,
     pub(crate) config: &'a Config,
@@ -71,10 +79,10 @@ impl Committer<'_, '_> {
         let mut foreign_writes = 0;
         loop {
             let touches = touches_of(&entries);
-            let tick = if touches.is_empty() { self.last_tick() } else { self.clock.next() };
+            let tick = if touches.is_empty() { self.last_tick() } else { self.books.clock.next() };
             self.end_ahead(touches)?;
             foreign_writes += self.begin(touches)?;
-            *self.begun = Touches::default();
+            self.books.begun = Touches::default();
             match self.apply_all(&mut entries, &mut rest, &condemned, tick)? {
                 Attempt::Spoilt(index, rejection) => {
                     self.roll_back(touches)?;
@@ -87,11 +95,11 @@ impl Committer<'_, '_> {
                     self.suspicion.acquit(self.control)?;
                     self.commit_all(touches)?;
                     assert!(
-                        self.databases.iter().all(|database| database.connection.is_autocommit()),
+                        self.books.databases.iter().all(|database| database.connection.is_autocommit()),
                         "what is told is committed in every database"
                     );
-                    self.note(&entries, touches, tick);
-                    return Ok(Committed { tick, entries, outcomes, rest, foreign_writes });
+                    self.books.clock.note(touches, tick);
+                    return Ok(Committed { tick, touches, entries, outcomes, rest, foreign_writes });
                 }
             }
         }
@@ -101,24 +109,24 @@ impl Committer<'_, '_> {
     /// by somebody else were noticed.
     pub(crate) fn begin_ahead(&mut self, touches: Touches) -> Result<u64, Error> {
         let foreign = self.begin(touches)?;
-        *self.begun = self.begun.and(touches);
+        self.books.begun = self.books.begun.and(touches);
         Ok(foreign)
     }
 
     /// Gives up what was begun ahead and is not among `wanted`.
     pub(crate) fn end_ahead(&mut self, wanted: Touches) -> Result<(), Error> {
-        let idle = self.begun.without(wanted);
-        *self.begun = self.begun.without(idle);
+        let idle = self.books.begun.without(wanted);
+        self.books.begun = self.books.begun.without(idle);
         self.roll_back(idle)
     }
 
     fn begin(&mut self, touches: Touches) -> Result<u64, Error> {
         let mut foreign = 0;
-        for index in touches.without(*self.begun).iter() {
-            let Some(database) = self.databases.get(index) else { continue };
+        for index in touches.without(self.books.begun).iter() {
+            let Some(database) = self.books.databases.get(index) else { continue };
             database.run("begin a batch in", "BEGIN IMMEDIATE", [])?;
             let version = database.data_version()?;
-            if let Some(last) = self.data_versions.get_mut(index).filter(|last| **last != version) {
+            if let Some(last) = self.books.data_versions.get_mut(index).filter(|last| **last != version) {
                 log::error!(
                     "{}.db was written by another program: stop it, it can destroy data",
                     database.name
@@ -140,27 +148,33 @@ impl Committer<'_, '_> {
     ) -> Result<Attempt, Error> {
         fence::watch_heap();
         let started = Instant::now();
-        self.references.begin_batch();
+        self.books.references.begin_batch();
         let mut outcomes = Vec::with_capacity(entries.len());
         let mut redo_bytes = ADDED_BYTES_MAX;
         for (index, entry) in entries.iter().enumerate() {
-            let look = index % CLOCK_STRIDE == 0 || self.databases.iter().any(|d| d.guard.took_long());
+            let look = index % CLOCK_STRIDE == 0 || self.books.databases.iter().any(|d| d.guard.took_long());
             let late = look && started.elapsed() > self.config.batch_time_max;
             // A larger one is rejected, and only named there.
             redo_bytes += if entry.is_done { 0 } else { entry.bytes.min(COMMAND_BYTES_MAX) };
-            let full = redo_bytes + self.references.added_bytes() > REDO_BYTES_MAX;
+            let full = redo_bytes + self.books.references.added_bytes() > REDO_BYTES_MAX;
             if index > 0 && (late || full) {
                 break;
             }
             outcomes.push(if entry.is_done {
-                rejected::outcome_of(self.databases, entry, tick)?
+                rejected::outcome_of(&self.books.databases, entry, tick)?
             } else if let Some(rejection) =
                 condemned.get(&index).cloned().or_else(|| self.suspicion.verdict(entry))
             {
                 Outcome::Rejected(rejection)
             } else {
                 let deadline = self.config.command_deadline;
-                match apply::apply(self.databases, self.references, entry, tick, deadline)? {
+                match apply::apply(
+                    &mut self.books.databases,
+                    &mut self.books.references,
+                    entry,
+                    tick,
+                    deadline,
+                )? {
                     Verdict::Decided(outcome) => outcome,
                     Verdict::Spoilt(rejection) => return Ok(Attempt::Spoilt(index, rejection)),
                 }
@@ -179,7 +193,7 @@ impl Committer<'_, '_> {
         tick: Tick,
     ) -> Result<(), Error> {
         for index in touches.iter() {
-            let Some(database) = self.databases.get(index) else { continue };
+            let Some(database) = self.books.databases.get(index) else { continue };
             let mut counts = Counts::default();
             for (entry, outcome) in entries.iter().zip(outcomes).filter(|(entry, _)| !entry.is_done) {
                 let first = entry.touches.first() == index;
@@ -194,9 +208,9 @@ impl Committer<'_, '_> {
                 }
             }
             self.watermarks.advance(index, database, entries)?;
-            self.clock.write(index, database, self.databases, touches, tick, counts)?;
+            self.books.clock.write(index, database, &self.books.databases, touches, tick, counts)?;
         }
-        if let Some(database) = self.databases.get(touches.first())
+        if let Some(database) = self.books.databases.get(touches.first())
             && entries.iter().any(|entry| !entry.is_done && entry.touches.are_several())
         {
             let batch = self.redo(entries, outcomes);
@@ -207,12 +221,12 @@ impl Committer<'_, '_> {
 
     /// What the databases that commit later need, to follow the first after a crash.
     fn redo(&self, entries: &[Entry], outcomes: &[Outcome]) -> Vec<(StreamId, Sequence, Command)> {
-        let mut added = self.references.added().iter().peekable();
+        let mut added = self.books.references.added().iter().peekable();
         let mut batch = Vec::with_capacity(entries.len());
         for (entry, outcome) in entries.iter().zip(outcomes).filter(|(entry, _)| !entry.is_done) {
             let command = match outcome {
                 Outcome::Applied(_) => entry.command.read().unpack(),
-                Outcome::Rejected(_) => redo::stub(self.databases, entry.command.read()),
+                Outcome::Rejected(_) => redo::stub(&self.books.databases, entry.command.read()),
             };
             batch.push((entry.stream, entry.sequence, command));
             let is_its_own =
@@ -224,7 +238,7 @@ impl Committer<'_, '_> {
 
     fn commit_all(&self, touches: Touches) -> Result<(), Error> {
         for index in touches.iter() {
-            let Some(database) = self.databases.get(index) else { continue };
+            let Some(database) = self.books.databases.get(index) else { continue };
             crash::point("before_commit");
             database.run("commit a batch to", "COMMIT", [])?;
             crash::point("after_commit");
@@ -233,22 +247,15 @@ impl Committer<'_, '_> {
     }
 
     fn roll_back(&self, touches: Touches) -> Result<(), Error> {
-        let open = |index: &usize| self.databases.get(*index).filter(|d| !d.connection.is_autocommit());
+        let open = |index: &usize| self.books.databases.get(*index).filter(|d| !d.connection.is_autocommit());
         for database in touches.iter().filter_map(|index| open(&index)) {
             database.run("roll a batch back in", "ROLLBACK", [])?;
         }
         Ok(())
     }
 
-    fn note(&mut self, entries: &[Entry], touches: Touches, tick: Tick) {
-        self.clock.note(touches, tick);
-        for index in touches.iter() {
-            self.watermarks.note(index, entries);
-        }
-    }
-
     fn last_tick(&self) -> Tick {
-        (0..self.databases.len()).map(|index| self.clock.of(index)).max().unwrap_or_default()
+        (0..self.books.databases.len()).map(|index| self.books.clock.of(index)).max().unwrap_or_default()
     }
 }
 

@@ -1,8 +1,8 @@
 //! Who may do what: users and groups have roles, roles have verbs on tables.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::{Config, Error};
 
@@ -164,7 +164,7 @@ pub struct Grants {
     granted: Vec<(String, Principal, Roles)>,
     own_uid: u32,
     /// Who was asked for before: groups are looked up once in the writer's life.
-    known: RefCell<HashMap<u32, Roles>>,
+    known: Mutex<HashMap<u32, Roles>>,
 }
 
 /// Where to look when a grant is refused.
@@ -217,7 +217,7 @@ impl Grants {
             }
             granted.push((who.clone(), principal, roles));
         }
-        Ok(Self { names, lines, granted, own_uid, known: RefCell::default() })
+        Ok(Self { names, lines, granted, own_uid, known: Mutex::default() })
     }
 
     /// Whether anybody but owners may be given anything.
@@ -227,12 +227,16 @@ impl Grants {
 
     /// The roles of a user: its own grant, else all that its groups have.
     pub(crate) fn roles_of(&self, uid: u32) -> Roles {
-        if let Some(roles) = self.known.borrow().get(&uid) {
+        if let Some(roles) = self.known().get(&uid) {
             return *roles;
         }
         let roles = self.find(uid);
-        self.known.borrow_mut().insert(uid, roles);
+        self.known().insert(uid, roles);
         roles
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<u32, Roles>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn find(&self, uid: u32) -> Roles {

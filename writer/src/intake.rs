@@ -103,18 +103,19 @@ impl Intake {
         }
         self.walk_time += started.elapsed();
         if walked {
-            let cut_short = self.poll(watermarks, config, |_| true, true)?;
+            let cut_short =
+                self.poll(watermarks, config, |_| true, Look { for_owner: true, ..Look::default() })?;
             let wanted_since = self.rescan.wanted || self.arrivals.wants_walk();
             self.rescan.done(std::mem::take(&mut self.walk_time));
             self.sweep.done(started.elapsed());
             self.rescan.wanted = wanted_since;
             self.sweep.wanted = cut_short;
         } else if self.sweep.is_due(busy) {
-            let cut_short = self.poll(watermarks, config, |_| true, false)?;
+            let cut_short = self.poll(watermarks, config, |_| true, Look::default())?;
             self.sweep.done(started.elapsed());
             self.sweep.wanted = cut_short;
         } else {
-            self.poll(watermarks, config, |stream| stream.idle_polls < HOT_POLLS, false)?;
+            self.poll(watermarks, config, |stream| stream.idle_polls < HOT_POLLS, Look::default())?;
         }
         self.gather(watermarks, config)?;
         let batch = self.cut(config);
@@ -126,6 +127,15 @@ impl Intake {
         Ok(batch)
     }
 
+    /// Reads the next commands of busy streams while the last batch is being committed; `watermarks` are those before it.
+    ///
+    /// What is read follows on that batch, and no database has any of it: only a segment that is opened anew can bring
+    /// commands that one has, and none is opened here.
+    pub(crate) fn read_ahead(&mut self, watermarks: &Watermarks, config: &Config) -> Result<(), Error> {
+        let look = Look { ahead: true, ..Look::default() };
+        self.poll(watermarks, config, |stream| stream.idle_polls < HOT_POLLS, look).map(drop)
+    }
+
     /// Whether the last look at everything brought nothing.
     pub(crate) fn is_settled(&self) -> bool {
         let wanted = self.rescan.wanted || self.sweep.wanted;
@@ -134,7 +144,7 @@ impl Intake {
 
     /// Whether work was left for the next turn, so that nobody has to wait for all of it.
     pub(crate) fn has_more(&self) -> bool {
-        let may_enter = |uid| self.may_enter(uid);
+        let may_enter = |uid| may_enter(&self.turns, &self.rules, self.streams.len(), uid);
         self.arrivals.is_walking()
             || self.arrivals.has_work(may_enter)
             || self.quarantine.has_work()
@@ -285,17 +295,13 @@ impl Intake {
         self.rescan.wanted |= self.arrivals.wants_walk();
     }
 
-    fn may_enter(&self, uid: u32) -> bool {
-        may_enter(&self.turns, &self.rules, self.streams.len(), uid)
-    }
-
     /// Reads what streams have; true if some were left out for want of room, or time.
     fn poll(
         &mut self,
         watermarks: &Watermarks,
         config: &Config,
         which: impl Fn(&Stream) -> bool,
-        look_for_owner: bool,
+        look: Look,
     ) -> Result<bool, Error> {
         let users = self.turns.users_count().max(1);
         let share = (config.batch_bytes_max / users).max(config.turn_bytes);
@@ -306,7 +312,7 @@ impl Intake {
                 *queued += stream.queue_bytes;
             }
         }
-        let walks = self.arrivals.walks();
+        let look = Look { walks: self.arrivals.walks(), ..look };
         let mut left_out = false;
         for ((_, user), id) in self.turns.iter() {
             let Some(queued) = self.queued.get_mut(user) else { continue };
@@ -319,7 +325,6 @@ impl Intake {
             }
             let Some(stream) = self.streams.get_mut(&id).filter(|stream| which(stream)) else { continue };
             let before = stream.queue_bytes;
-            let look = Look { for_owner: look_for_owner, walks };
             stream.poll(&self.rules, watermarks, &mut self.scratch, &mut self.findings, look)?;
             *queued += stream.queue_bytes - before;
         }
@@ -336,7 +341,7 @@ impl Intake {
         while found > 0 && found < self.regulars && started.elapsed() < config.gather {
             self.pause.make();
             let which = |stream: &Stream| stream.queue.is_empty() && stream.idle_polls < HOT_POLLS;
-            self.poll(watermarks, config, which, false)?;
+            self.poll(watermarks, config, which, Look::default())?;
             found = ready(self);
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! The writer from start to end: all of its control flow.
 
 use std::os::unix::fs::MetadataExt;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use penholder_protocol::{Layout, WriterState};
@@ -9,8 +9,7 @@ use penholder_protocol::{Layout, WriterState};
 use crate::ballast::Ballast;
 use crate::batch::{Entry, Touches, touches_of};
 use crate::checkpoint::{self, Checkpoints};
-use crate::clock::Clock;
-use crate::commit::Committer;
+use crate::commit::{Books, Committed, Committer};
 use crate::control::ControlFile;
 use crate::database::{self, Database};
 use crate::descriptors::{self, streams_max};
@@ -40,6 +39,9 @@ const FINISHED_COUNT_MAX: usize = 64;
 /// Time without sleep after which the writer takes the watch off the spool and looks for itself.
 const AWAKE_TIME: Duration = Duration::from_millis(10);
 
+/// Batches of more bytes than this take long enough for a thread to be started that reads what follows.
+const READ_AHEAD_BYTES_MIN: usize = 32 << 10;
+
 /// How often it then looks for new segments: what a new client waits at most beside a busy writer.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -55,7 +57,7 @@ pub fn run(config: &Config, stop: &Stop, observer: &mut dyn Observer) -> Result<
     access::check(&layout, config)?;
     access::keep_segments_private(&layout);
     filesystem::check(layout.root(), config.allow_filesystem)?;
-    let grants = Rc::new(Grants::look_up(config, rustix::process::geteuid().as_raw())?);
+    let grants = Arc::new(Grants::look_up(config, rustix::process::geteuid().as_raw())?);
     let lock = StoreLock::acquire(&layout)?;
     split::refuse_unfinished(&layout)?;
     let mut control = ControlFile::open(&layout, config)?;
@@ -125,7 +127,7 @@ fn stall(
 struct Kept<'a> {
     config: &'a Config,
     layout: &'a Layout,
-    grants: &'a Rc<Grants>,
+    grants: &'a Arc<Grants>,
     place: Place<'a>,
     /// One per database, in the same order: nobody else writes, not even while the databases are opened anew.
     keepers: &'a [Keeper],
@@ -193,14 +195,8 @@ fn session(
 /// The one thread that owns the databases, and all that it knows.
 struct Writer<'a, 'c> {
     kept: Kept<'a>,
-    databases: Vec<Database<'c>>,
-    clock: Clock,
-    references: References,
+    books: Books<'c>,
     watermarks: Watermarks,
-    /// Per database, what `PRAGMA data_version` last said; our own commits do not change it.
-    data_versions: Vec<i64>,
-    /// Databases whose transaction was begun ahead of the batch.
-    begun: Touches,
     /// What the last batch touched: the next one most likely touches the same.
     last_touches: Touches,
     intake: Intake,
@@ -229,7 +225,7 @@ impl<'a, 'c> Writer<'a, 'c> {
             store,
             epoch,
             floor: recovered.floor,
-            grants: Rc::clone(kept.grants),
+            grants: Arc::clone(kept.grants),
             along: Along::new(config)?,
             databases: config.databases.clone(),
             turn_bytes: config.turn_bytes,
@@ -239,20 +235,22 @@ impl<'a, 'c> Writer<'a, 'c> {
         };
         Ok(Self {
             watermarks: Watermarks::load(&databases)?,
-            data_versions: databases.iter().map(Database::data_version).collect::<Result<_, _>>()?,
             receipts: Receipts::open(layout, store, |stream| recovered.in_spool.contains_key(&stream))?,
             checkpoints: Checkpoints::new(&databases),
-            begun: Touches::default(),
             last_touches: Touches::default(),
             intake: Intake::new(rules),
-            clock: recovered.clock,
-            references,
+            books: Books {
+                clock: recovered.clock,
+                data_versions: databases.iter().map(Database::data_version).collect::<Result<_, _>>()?,
+                begun: Touches::default(),
+                references,
+                databases,
+            },
             awake_since: Instant::now(),
             last_look: Instant::now(),
             last_work: Instant::now(),
             last_reclaim: Instant::now(),
             kept,
-            databases,
         })
     }
 
@@ -279,9 +277,10 @@ impl<'a, 'c> Writer<'a, 'c> {
         self.kept.place.check()?;
         let waiting = self.kept.suspicion.isolate(&mut batch, self.kept.control)?;
         self.last_touches = touches_of(&batch);
-        let committed = self.committer().commit(batch);
+        let (committed, read) = self.commit_and_read_ahead(batch);
         let mut committed =
             committed.inspect_err(|error| self.kept.suspicion.blame(error, self.kept.control))?;
+        self.watermarks.note(committed.touches, &committed.entries);
         crash::point("before_receipts");
         self.receipts.publish(&committed)?;
         crash::point("after_receipts");
@@ -290,12 +289,32 @@ impl<'a, 'c> Writer<'a, 'c> {
         committed.rest.extend(waiting);
         self.intake.put_back(committed.rest);
         self.last_work = Instant::now();
-        self.checkpoints.run(&self.databases, self.kept.config, false)
+        self.checkpoints.run(&self.books.databases, self.kept.config, false)?;
+        read
+    }
+
+    /// Commits a batch; while a large one is applied and synced, another thread reads what follows it.
+    fn commit_and_read_ahead(&mut self, batch: Vec<Entry>) -> (Result<Committed, Error>, Result<(), Error>) {
+        let is_large = batch.iter().map(|entry| entry.bytes).sum::<usize>() > READ_AHEAD_BYTES_MIN;
+        let (intake, watermarks, config) = (&mut self.intake, &self.watermarks, self.kept.config);
+        let (suspicion, control) = (&*self.kept.suspicion, &mut *self.kept.control);
+        let mut committer = Committer { books: &mut self.books, watermarks, suspicion, control, config };
+        if !is_large {
+            return (committer.commit(batch), Ok(()));
+        }
+        std::thread::scope(|scope| {
+            let reader = std::thread::Builder::new().name("read-ahead".into());
+            // Without a thread it is read later.
+            let reading = reader.spawn_scoped(scope, || intake.read_ahead(watermarks, config)).ok();
+            let committed = committer.commit(batch);
+            let read = reading.map_or(Ok(Ok(())), std::thread::ScopedJoinHandle::join);
+            (committed, read.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })
     }
 
     /// Does what the next batch would have to wait for, while its clients are still at it.
     fn begin_ahead(&mut self) -> Result<(), Error> {
-        if !self.begun.is_empty() {
+        if !self.books.begun.is_empty() {
             return Ok(());
         }
         let touches = self.last_touches;
@@ -305,12 +324,8 @@ impl<'a, 'c> Writer<'a, 'c> {
 
     fn committer(&mut self) -> Committer<'_, 'c> {
         Committer {
-            databases: &mut self.databases,
-            watermarks: &mut self.watermarks,
-            clock: &mut self.clock,
-            data_versions: &mut self.data_versions,
-            begun: &mut self.begun,
-            references: &mut self.references,
+            books: &mut self.books,
+            watermarks: &self.watermarks,
             suspicion: self.kept.suspicion,
             control: self.kept.control,
             config: self.kept.config,
@@ -348,7 +363,7 @@ impl<'a, 'c> Writer<'a, 'c> {
     fn tidy_a_little(&mut self) -> Result<(), Error> {
         self.last_reclaim = Instant::now();
         self.kept.place.check_all()?;
-        reclaim(self.kept.layout, &mut self.intake, self.kept.control, &self.clock, &mut self.receipts)
+        reclaim(self.kept.layout, &mut self.intake, self.kept.control, &self.books.clock, &mut self.receipts)
     }
 
     /// Does what can wait until there is nothing better to do.
@@ -356,7 +371,7 @@ impl<'a, 'c> Writer<'a, 'c> {
         self.committer().end_ahead(Touches::default())?;
         self.kept.suspicion.relax();
         self.tidy_a_little()?;
-        self.checkpoints.run(&self.databases, self.kept.config, true)
+        self.checkpoints.run(&self.books.databases, self.kept.config, true)
     }
 
     /// Sleeps until something rings; what no event announces is looked for when the safety poll is over.
@@ -372,7 +387,7 @@ impl<'a, 'c> Writer<'a, 'c> {
 
     fn close(mut self) -> Result<(), Error> {
         self.tidy_up()?;
-        checkpoint::at_stop(&self.databases)?;
+        checkpoint::at_stop(&self.books.databases)?;
         self.kept.control.set_state(WriterState::Stopped)
     }
 }

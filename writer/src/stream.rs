@@ -1,7 +1,7 @@
 //! One stream as the writer follows it: its segments in order, and the commands read and not yet applied.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use penholder_protocol::{
@@ -33,7 +33,7 @@ pub(crate) struct Rules {
     /// Streams of this epoch and below that no database knows are restored old files.
     pub(crate) floor: Epoch,
     /// Who may submit, and what.
-    pub(crate) grants: Rc<Grants>,
+    pub(crate) grants: Arc<Grants>,
     /// What a command touches along with the databases it names.
     pub(crate) along: Along,
     /// Names of the databases, in commit order.
@@ -78,6 +78,8 @@ pub(crate) struct Look {
     pub(crate) for_owner: bool,
     /// What the directory can have told.
     pub(crate) walks: Walks,
+    /// A batch is being committed meanwhile: only what follows in the open segment is read.
+    pub(crate) ahead: bool,
 }
 
 /// A stream that is being followed.
@@ -137,6 +139,12 @@ impl Stream {
         self.expected
     }
 
+    /// The segment that is being read.
+    #[cfg(test)]
+    pub(crate) fn opened(&self) -> Option<SegmentName> {
+        self.current.as_ref().map(|current| current.name)
+    }
+
     /// Whether a segment is known.
     pub(crate) fn has(&self, name: SegmentName) -> bool {
         self.current.as_ref().is_some_and(|current| current.name == name)
@@ -185,7 +193,7 @@ impl Stream {
         let polled = self.read_on(rules, watermarks, scratch, findings, look);
         if self.current.is_some() {
             self.missed_at = None;
-        } else if self.missed_at.is_none() {
+        } else if self.missed_at.is_none() && !look.ahead {
             self.missed_at = Some(look.walks.begun);
             findings.wants_walk = true;
         }
@@ -210,7 +218,7 @@ impl Stream {
         look: Look,
     ) -> Result<(), Trouble> {
         while self.queue_bytes < rules.turn_bytes && !self.stopped {
-            if self.current.is_none() && !self.open_next(rules, watermarks, look.walks)? {
+            if self.current.is_none() && (look.ahead || !self.open_next(rules, watermarks, look.walks)?) {
                 return Ok(());
             }
             let Some(segment) = &mut self.current else { return Ok(()) };

@@ -80,11 +80,13 @@ impl Watermarks {
     }
 
     /// Takes over what a committed batch has moved.
-    pub(crate) fn note(&mut self, index: usize, entries: &[Entry]) {
-        let Some(known) = self.known.get_mut(index) else { return };
-        for entry in moved(index, entries) {
-            known.insert(entry.stream, entry.sequence);
-            self.owners.insert(entry.stream, entry.uid);
+    pub(crate) fn note(&mut self, touches: Touches, entries: &[Entry]) {
+        for index in touches.iter() {
+            let Some(known) = self.known.get_mut(index) else { continue };
+            for entry in moved(index, entries) {
+                known.insert(entry.stream, entry.sequence);
+                self.owners.insert(entry.stream, entry.uid);
+            }
         }
     }
 

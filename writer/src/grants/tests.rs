@@ -49,7 +49,7 @@ fn a_group_counts_as_primary_and_as_listed() {
     for (_, principal, _) in &mut grants.granted {
         *principal = Principal::Group { gid: 990_001, members: vec![name.clone()] };
     }
-    grants.known.borrow_mut().clear();
+    grants.known().clear();
     assert_eq!(grants.roles_of(1), Roles::of(0), "by the group's list");
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use penholder_protocol::{
     Command, Epoch, Layout, SegmentEncoder, SegmentHeader, SegmentKind, Statement, StoreId,
@@ -34,7 +34,7 @@ impl Bench {
             store: StoreId([1; 16]),
             epoch: Epoch(1),
             floor: Epoch(0),
-            grants: Rc::new(Grants::look_up(&config, spool.uid()).unwrap()),
+            grants: Arc::new(Grants::look_up(&config, spool.uid()).unwrap()),
             along: Along::default(),
             databases: vec!["activity".to_owned()],
             turn_bytes: 1 << 20,
@@ -149,4 +149,25 @@ fn a_live_stream_is_not_over_before_a_walk_since_its_last_segment_found_no_next_
     assert_eq!(bench.settle().len(), 1);
     bench.intake.take_finished();
     assert_eq!(bench.intake.take_over().len(), 2);
+}
+
+#[test]
+fn what_is_read_ahead_follows_on_the_batch_and_opens_no_segment() {
+    let mut bench = Bench::new();
+    bench.intake.rules.turn_bytes = 400;
+    bench.put(1, 1, 1..40);
+    bench.put(1, 2, 40..80);
+    let (mut sequences, mut ahead_count) = (Vec::new(), 0);
+    while sequences.len() < 79 {
+        sequences.extend(bench.turn().iter().map(|entry| entry.sequence.0));
+        let opened = |intake: &Intake| intake.streams.values().find_map(Stream::opened);
+        let before = opened(&bench.intake);
+        bench.intake.read_ahead(&bench.watermarks, &bench.config).unwrap();
+        let after = opened(&bench.intake);
+        assert!(after.is_none() || after == before, "{before:?}, then {after:?}");
+        ahead_count += bench.intake.streams.values().map(|stream| stream.queue.len()).sum::<usize>();
+    }
+    assert!(sequences.iter().copied().eq(1..80), "{sequences:?}");
+    assert!(ahead_count > 40, "{ahead_count}");
+    assert!(bench.condemned.is_empty());
 }

@@ -44,7 +44,7 @@ impl Bench {
             store: header.store,
             epoch: Epoch(1),
             floor: Epoch(0),
-            grants: Rc::new(Grants::look_up(&crate::Config::new("store"), spool.uid()).unwrap()),
+            grants: Arc::new(Grants::look_up(&crate::Config::new("store"), spool.uid()).unwrap()),
             along: Along::default(),
             databases: vec!["activity".to_owned()],
             turn_bytes,
