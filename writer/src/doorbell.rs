@@ -228,7 +228,10 @@ struct Handler {
 impl notify::EventHandler for Handler {
     fn handle_event(&mut self, event: notify::Result<notify::Event>) {
         match event {
-            Ok(event) if event.need_rescan() => self.bell.ring_for(&self.bell.rescan),
+            Ok(event) if event.need_rescan() => {
+                log::info!("notifications were lost: too many of them; looking at the whole spool");
+                self.bell.ring_for(&self.bell.rescan);
+            }
             Ok(event) => self.judge(&event),
             Err(_) => self.bell.ring_for(&self.bell.rescan),
         }

@@ -37,10 +37,18 @@ impl Crew {
         self.watcher.as_ref().expect("the reader lives as long as the crew")
     }
 
+    /// Stops everybody.
+    pub(crate) fn pause(&self) {
+        self.everybody().for_each(|process| process.signal(Signal::STOP));
+    }
+
     /// Lets everybody go on who was stopped.
     pub(crate) fn resume(&self) {
-        let everybody = self.workers.iter().map(|(_, process)| process).chain(&self.watcher);
-        everybody.for_each(|process| process.signal(Signal::CONT));
+        self.everybody().for_each(|process| process.signal(Signal::CONT));
+    }
+
+    fn everybody(&self) -> impl Iterator<Item = &Process> {
+        self.workers.iter().map(|(_, process)| process).chain(&self.watcher)
     }
 
     /// Kills everybody at once, as a power cut does.

@@ -112,7 +112,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         "short-lived clients: files, rows and descriptors return to where they were",
     ),
     scenario("deaf", 10, Anywhere(waking::deaf), "kill -9 with notifications switched off"),
-    scenario("overflow", 8, IfPossible(waking::overflow), "a queue of notifications that is far too short"),
+    scenario(
+        "overflow",
+        8,
+        IfPossible(waking::overflow),
+        "a queue of notifications that overflows while the writer stands still",
+    ),
     scenario(
         "clock",
         10,

@@ -1,8 +1,9 @@
 //! Waking: no notifications, too many of them, and a clock that is wrong. Nothing may depend on any of it.
 
-use std::path::Path;
-use std::time::Duration;
+use std::fs::File;
+use std::time::{Duration, Instant};
 
+use penholder_tests::Store;
 use rustix::process::Signal;
 
 use crate::arena::Arena;
@@ -31,35 +32,72 @@ pub(crate) fn clock_set_back(arena: &mut Arena) -> Result<(), Skip> {
     Ok(())
 }
 
-/// Holds how many events an inotify instance keeps; an instance takes over what stands there when it is made.
+/// Holds how many events an inotify instance keeps.
 const QUEUE_LENGTH: &str = "/proc/sys/fs/inotify/max_queued_events";
 
-/// So few that any burst overflows it.
-const SHORT_QUEUE: &str = "2";
+/// A longer queue takes too long to fill.
+const QUEUE_LENGTH_MAX: usize = 1 << 20;
+
+/// What the writer says of an overflow.
+const OVERFLOW: &str = "notifications were lost";
+
+/// How long a writer that goes on may take to read its queue.
+const NOTICE_TIME: Duration = Duration::from_secs(5);
+
+/// Bursts in the life of one store.
+const BURSTS_PER_STORE: usize = 8;
 
 pub(crate) fn overflow(arena: &mut Arena) -> Result<(), Skip> {
-    let usual = std::fs::read_to_string(QUEUE_LENGTH).map_err(|error| format!("{QUEUE_LENGTH}: {error}"))?;
-    while arena.next_round() {
+    let read = std::fs::read_to_string(QUEUE_LENGTH).map_err(|error| format!("{QUEUE_LENGTH}: {error}"))?;
+    let length: usize = read.trim().parse().map_err(|error| format!("{QUEUE_LENGTH}: {error}"))?;
+    if length > QUEUE_LENGTH_MAX {
+        return Err(format!("{QUEUE_LENGTH} is {length}: too many to fill"));
+    }
+    let mut going = arena.next_round();
+    while going {
         let mut store = arena.store();
-        std::fs::write(QUEUE_LENGTH, SHORT_QUEUE).map_err(|error| format!("{QUEUE_LENGTH}: {error}"))?;
-        let started = store.try_start();
-        std::fs::write(Path::new(QUEUE_LENGTH), &usual).unwrap();
-        started.unwrap();
+        store.set("RUST_LOG", "info");
+        store.start();
         let mut crew = Crew::start(&mut store);
-        for _ in 0..4 {
-            // While it stands still, nobody takes events from the queue.
-            store.signal(Signal::STOP);
-            arena.nap(Duration::from_millis(100));
-            for _ in 0..3 {
-                crew.kill_one(&mut store, &mut arena.random);
+        for _ in 0..BURSTS_PER_STORE {
+            burst(arena, &mut store, &mut crew, length);
+            going = arena.next_round();
+            if !going {
+                break;
             }
-            store.signal(Signal::CONT);
-            arena.count("queues overflowed");
-            arena.nap(Duration::from_millis(200));
         }
         crew.finish(&store);
         store.wait_until("an empty spool", |store| store.segments().is_empty());
         arena.verify(&mut store);
     }
     Ok(())
+}
+
+/// More events than the queue holds while the writer stands still, with clients that begin among them.
+fn burst(arena: &mut Arena, store: &mut Store, crew: &mut Crew, length: usize) {
+    // A writer that is busy looks for itself, and has no watch: let it fall asleep first.
+    crew.pause();
+    std::thread::sleep(Duration::from_millis(300));
+    let before = overflows(store);
+    store.signal(Signal::STOP);
+    crew.resume();
+    let noise = store.layout().spool().join("noise");
+    // Each makes two events at least, no two of which in a row are the same.
+    for _ in 0..=length / 2 {
+        File::create(&noise).unwrap();
+        std::fs::remove_file(&noise).unwrap();
+    }
+    crew.kill_one(store, &mut arena.random);
+    store.signal(Signal::CONT);
+    let until = Instant::now() + NOTICE_TIME;
+    while overflows(store) == before && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Without one the writer was not asleep, and had no watch on the spool; of bursts that do nothing alone, the scenario fails.
+    arena.count_many("queues that overflowed", u64::from(overflows(store) > before));
+    arena.nap(Duration::from_millis(200));
+}
+
+fn overflows(store: &Store) -> usize {
+    store.complaints().matches(OVERFLOW).count()
 }
