@@ -202,20 +202,20 @@ fn an_empty_command_and_an_empty_batch_are_told_apart() {
 fn one_client_that_floods_does_not_starve_another() {
     let mut store = Store::started();
     let flood = store.start_worker(Mix::Activity, u64::MAX);
-    let mut bulk = store.client();
+    let (mut bulk, mut polite) = (store.client(), store.client());
     let commands: Vec<Command> = (1..=60_000).map(insert).collect();
-    let last = bulk.submit_batch(&commands, Durability::Queued).unwrap().last().unwrap();
-    let mut polite = store.client();
-    let mut worst = Duration::ZERO;
-    for sequence in 1..=50 {
-        let begun = Instant::now();
-        assert!(applied(&polite.execute(insert(sequence)).unwrap()));
-        worst = worst.max(begun.elapsed());
-    }
-    let flood_left = !applied(&bulk.wait(last, Duration::ZERO).unwrap_or(Outcome::Rejected(unfinished())));
-    println!("worst latency beside a flood {worst:?}; flood still running: {flood_left}");
-    assert!(worst < Duration::from_secs(1), "{worst:?}");
-    assert!(applied(&bulk.wait(last, PATIENCE * 2).unwrap()));
+    // By what was done before it, not by the time that took. A flood that is over before the other one begins shows nothing.
+    let has_shown = (0..20).any(|round| {
+        let last = bulk.submit_batch(&commands, Durability::Queued).unwrap().last().unwrap();
+        let mut is_over =
+            || applied(&bulk.wait(last, Duration::ZERO).unwrap_or(Outcome::Rejected(unfinished())));
+        let was_over = is_over();
+        assert!(applied(&polite.execute(insert(round)).unwrap()));
+        let is_over = is_over();
+        assert!(applied(&bulk.wait(last, PATIENCE * 2).unwrap()));
+        !was_over && !is_over
+    });
+    assert!(has_shown, "it was served behind the flood, each time");
     store.tell_workers_to_stop();
     flood.finish();
 }

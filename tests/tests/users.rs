@@ -47,14 +47,30 @@ fn segment(store: &Store, client: u64, count: u64) -> SealedSegment {
 
 /// Puts bytes into the spool as `user` would: with the user as owner, and the group that the directory hands down.
 fn put(store: &Store, user: User, name: SegmentName, bytes: &[u8]) -> PathBuf {
+    let (path, _unlocked) = put_open(store, user, name, bytes, false);
+    path
+}
+
+/// As [`put`], and gives the open file; with `locked`, nobody ever sees the segment without its lock.
+fn put_open(
+    store: &Store,
+    user: User,
+    name: SegmentName,
+    bytes: &[u8],
+    locked: bool,
+) -> (PathBuf, std::fs::File) {
     let layout = store.layout();
     let aside = layout.spool_tmp().join(format!("{name}.{}", user.0));
     std::fs::write(&aside, bytes).unwrap();
     std::fs::set_permissions(&aside, PermissionsExt::from_mode(0o640)).unwrap();
     chown(&aside, Some(user.0), None).unwrap();
+    let file = std::fs::File::options().read(true).append(true).open(&aside).unwrap();
+    if locked {
+        fs2::FileExt::try_lock_exclusive(&file).unwrap();
+    }
     let path = layout.segment(name);
     std::fs::rename(aside, &path).unwrap();
-    path
+    (path, file)
 }
 
 /// The names of the segments of one kind.
@@ -73,10 +89,7 @@ fn a_bystander_is_served(store: &Store, client: u64) {
 /// A live segment of Alice's, with its lock held while the process that makes it lives.
 fn hold_open(store: &Store, segment: &SealedSegment) -> std::fs::File {
     let name = SegmentName { kind: SegmentKind::Live, ..segment.name() };
-    let path = put(store, ALICE, name, &segment.bytes());
-    let file = std::fs::File::options().read(true).append(true).open(path).unwrap();
-    fs2::FileExt::try_lock_exclusive(&file).unwrap();
-    file
+    put_open(store, ALICE, name, &segment.bytes(), true).1
 }
 
 #[test]

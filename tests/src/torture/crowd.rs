@@ -20,6 +20,9 @@ pub(crate) fn run(arena: &mut Arena) {
     while going {
         let mut store = arena.store();
         store.start();
+        // A writer says that it runs a little before it has opened all that it holds.
+        store.start_worker(Mix::All, 1).finish();
+        store.wait_until("an empty spool", |store| store.segments().is_empty());
         let before = (store.descriptors(), files(&store.layout().receipts()));
         let mut clients = 0;
         while going && clients < CLIENTS_PER_STORE {
