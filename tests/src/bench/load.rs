@@ -30,7 +30,7 @@ pub(crate) fn idle(effort: &Effort, scratch: &Path, results: &mut Results) {
             (streams, bed, crowd)
         })
         .collect();
-    std::thread::sleep(SETTLE);
+    std::thread::sleep(SETTLE.min(Duration::from_secs_f64(effort.seconds)));
     for round in 1..=effort.rounds {
         eprintln!("round {round}/{}: beside up to {} idle streams", effort.rounds, effort.idle_streams);
         for (streams, bed, _) in &mut beds {
@@ -49,34 +49,35 @@ pub(crate) fn idle(effort: &Effort, scratch: &Path, results: &mut Results) {
 
 /// The same work in a larger and larger table, and what a larger one costs a plain connection.
 pub(crate) fn rows(effort: &Effort, scratch: &Path, results: &mut Results) {
-    let sizes = with_none(effort.rows);
     eprintln!("filling tables of up to {} rows", effort.rows);
-    let mut beds: Vec<(u64, Bed, Plain)> = sizes
-        .iter()
-        .filter(|rows| **rows > 0)
-        .map(|&rows| {
-            let (mut bed, mut plain) = (Bed::warm(scratch), Plain::new(scratch));
-            bed.bulk(rows);
-            plain.bulk(rows);
-            (rows, bed, plain)
-        })
-        .collect();
+    let fresh = || (Bed::warm(scratch), Plain::new(scratch));
+    let filled = |rows: u64| {
+        let (mut bed, mut plain) = fresh();
+        bed.bulk(rows);
+        plain.bulk(rows);
+        (bed, plain)
+    };
+    // A table of no rows is soon one of many: it is made anew in every round.
+    let sizes = with_none(effort.rows).into_iter();
+    let mut kept: Vec<_> = sizes.map(|rows| (rows, (rows > 0).then(|| filled(rows)))).collect();
     for round in 1..=effort.rounds {
         eprintln!("round {round}/{}: in up to {} rows", effort.rounds, effort.rows);
-        let subjects = (Subject::RowsApplied, Subject::RowsBulk);
-        // A table of no rows is soon one of many.
-        let (mut empty, mut plain) = (Bed::warm(scratch), Plain::new(scratch));
-        work(effort, &mut empty, results, subjects, 0);
-        results.record(Subject::RowsBulk, Peer::Connection, 0, plain.bulk(effort.bulk_commands / BULK_PART));
-        empty.finish();
-        plain.finish();
-        for (rows, bed, plain) in &mut beds {
-            work(effort, bed, results, subjects, *rows);
-            let round = plain.bulk(effort.bulk_commands / BULK_PART);
-            results.record(Subject::RowsBulk, Peer::Connection, *rows, round);
+        for (rows, tables) in &mut kept {
+            let (mut bed, mut plain) = tables.take().unwrap_or_else(fresh);
+            work(effort, &mut bed, results, (Subject::RowsApplied, Subject::RowsBulk), *rows);
+            let by_one = plain.bulk(effort.bulk_commands / BULK_PART);
+            results.record(Subject::RowsBulk, Peer::Connection, *rows, by_one);
+            if *rows > 0 {
+                *tables = Some((bed, plain));
+            } else {
+                bed.finish();
+                plain.finish();
+            }
         }
+        // Another one goes first in every round.
+        kept.rotate_left(1);
     }
-    for (_, bed, plain) in beds {
+    for (bed, plain) in kept.into_iter().filter_map(|(_, tables)| tables) {
         bed.finish();
         plain.finish();
     }
