@@ -1,8 +1,10 @@
-//! What if: a queue of files. A client writes and syncs a file per command and renames it in; one writer applies
-//! whatever lies in the directory in one transaction, deletes the files, and answers in a file per client.
+//! What if: a queue of files. A client writes a file per command and renames it in; one writer applies whatever lies in
+//! the directory in one transaction, deletes the files, and answers in a file per client.
+//!
+//! The files are not synced: the answer comes after the commit, so it promises as much as ours. With a sync each, one
+//! client was five times slower.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -31,9 +33,7 @@ pub(crate) fn one_by_one(role: &Role) {
 fn submit(place: &Path, client: u64, sequence: u64) {
     let name = format!("{client}-{sequence}");
     let (_, _, at, data) = row(client, sequence);
-    let mut file = File::create_new(place.join("tmp").join(&name)).unwrap();
-    file.write_all(&[&at.to_le_bytes(), data.as_bytes()].concat()).unwrap();
-    file.sync_data().unwrap();
+    fs::write(place.join("tmp").join(&name), [&at.to_le_bytes(), data.as_bytes()].concat()).unwrap();
     fs::rename(place.join("tmp").join(&name), place.join("queue").join(&name)).unwrap();
 }
 
