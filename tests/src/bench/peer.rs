@@ -32,8 +32,10 @@ pub(crate) enum Peer {
     /// What if: requests and answers over a Unix socket, and a writer that commits whatever has arrived.
     Socket,
     /// One connection in one process, many rows per transaction: the limit.
+    #[value(skip)]
     Connection,
     /// SQLite's own join over two files.
+    #[value(skip)]
     Attach,
 }
 

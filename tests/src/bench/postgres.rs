@@ -96,7 +96,10 @@ impl Cluster {
         if let Some(user) = &self.user {
             command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
         }
-        let failed = |error: io::Error| format!("{program}: {error}");
+        let failed = |error: io::Error| {
+            let who = self.user.as_ref().map_or_else(String::new, |user| format!(", as user {}", user.name));
+            format!("{program} in {}{who}: {error}", self.data.display())
+        };
         let output = command.output().map_err(failed)?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
