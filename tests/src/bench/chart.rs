@@ -74,7 +74,8 @@ impl Chart {
         let powers = lowest.log10().floor() as i32..=highest.log10().ceil() as i32;
         let round = powers.flat_map(|power| [1_u8, 2, 5].map(|digit| format!("{digit}e{power}")));
         let marks = round.map(|text| text.parse().unwrap()).filter(|value| (lowest..highest).contains(value));
-        let marks = marks.map(|value: f64| (value.log10(), number(value))).collect();
+        let name = |value: f64| if value < 10.0 { value.to_string() } else { number(value) };
+        let marks = marks.map(|value: f64| (value.log10(), name(value))).collect();
         Axis { range: lowest.log10()..highest.log10(), marks }
     }
 

@@ -4,6 +4,9 @@ use crate::peer::Peer;
 use crate::report::{number, short};
 use crate::results::{Point, Results, Subject};
 
+/// The verdict that nobody should overlook.
+pub(crate) const NOT_MET: &str = "NOT MET";
+
 /// What a number must reach.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Bound {
@@ -65,7 +68,7 @@ impl Goal {
             reached.theirs.map(with_unit).unwrap_or_default(),
             reached.theirs.map(|_| ratio(reached.value())).unwrap_or_default(),
             bound,
-            if self.bound.holds(reached.value()) { "met" } else { "NOT MET" }.into(),
+            if self.bound.holds(reached.value()) { "met" } else { NOT_MET }.into(),
         ]
     }
 }
@@ -193,7 +196,7 @@ impl Look<'_> {
                 against(Subject::JoinRows, Peer::Attach),
             ),
             Goal::new(
-                "... summed up per row of the small side",
+                "... against ATTACH that adds up by GROUP BY",
                 at_most(1.0),
                 against(Subject::JoinSums, Peer::Attach),
             ),

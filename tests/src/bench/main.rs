@@ -47,18 +47,18 @@ use crate::effort::{Choices, Effort, Experiment};
 use crate::peer::Peer;
 use crate::postgres::Cluster;
 use crate::process::Role;
-use crate::report::{Markdown, Terminal};
+use crate::report::Terminal;
 use crate::results::Results;
 
 /// Measures Penholder beside what else one would use: same rows, same durability, same disk, one run.
 ///
 /// Examples:
 ///
-///   bench --json run.json --plots docs/benchmarks
+///   bench --json docs/benchmarks/run.json
 ///
 ///   bench --quick --only processes --peers penholder,sqlite --processes 8
 ///
-///   bench --from run.json --markdown
+///   bench --from docs/benchmarks/run.json --plots docs/benchmarks --fill README.md docs/benchmarks/README.md
 #[derive(Parser)]
 #[command(name = "bench", verbatim_doc_comment)]
 struct Arguments {
@@ -76,9 +76,9 @@ struct Arguments {
     /// Draws the run into this directory, as SVG.
     #[arg(long, value_name = "DIR")]
     plots: Option<PathBuf>,
-    /// Prints the tables as Markdown.
-    #[arg(long)]
-    markdown: bool,
+    /// Puts the tables into these documents, between the lines that name them.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    fill: Vec<PathBuf>,
     #[command(subcommand)]
     child: Option<Child>,
 }
@@ -105,16 +105,16 @@ fn main() {
         Some(path) => Results::read(path),
         None => measure(&arguments),
     };
-    if arguments.markdown {
-        print!("{}", Markdown(&results));
-    } else {
-        print!("{}", Terminal(&results));
-    }
+    print!("{}", Terminal(&results));
     if let Some(path) = &arguments.json {
         std::fs::write(path, serde_json::to_vec(&results).unwrap()).unwrap();
     }
     if let Some(directory) = &arguments.plots {
         plots::draw(&results, directory);
+    }
+    for document in &arguments.fill {
+        let text = std::fs::read_to_string(document).unwrap();
+        std::fs::write(document, report::fill(&text, &results)).unwrap();
     }
 }
 

@@ -4,33 +4,66 @@ use std::fmt;
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use crate::goals::goals;
+use crate::goals::{NOT_MET, goals};
 use crate::peer::Peer;
 use crate::results::{Point, Results, Subject};
 
-const PROCESSES: [&str; 8] =
-    ["", "peer", "per second", "by Penholder's", "median", "1 in 1,000", "in full", "worst"];
-const OTHERS: [&str; 4] = ["", "peer", "median", "unit"];
-const GOALS: [&str; 6] = ["", "Penholder", "the other", "ratio", "goal", "verdict"];
+/// One table. Documents show it between a line with its name and one that says that it ends, see [`fill`].
+struct Sheet {
+    name: &'static str,
+    head: &'static [&'static str],
+    rows: Vec<Vec<String>>,
+}
 
-/// A run for people: what it was measured on, then everything, the goals last.
+/// The column whose numbers above one say that somebody is faster.
+const BY_OURS: &str = "by Penholder's";
+
+/// All of them, the goals last.
+fn sheets(results: &Results) -> [Sheet; 4] {
+    let (rounds, seconds) = (results.rounds, results.seconds);
+    let rounds = format!("{rounds}, medians over them; what is timed, for {seconds} s each");
+    let told =
+        [("rounds", rounds), ("delivery", "exact and in order in every round, verified row by row".into())];
+    let told = told.map(|(name, value)| (name.to_owned(), value));
+    let machine = results.machine.iter().chain(&told).map(|(name, value)| vec![name.clone(), value.clone()]);
+    let others = results.points.iter().filter(|point| point.subject != Subject::Processes).map(|point| {
+        let (words, unit) = (point.subject.words(point.at), point.subject.unit().to_owned());
+        vec![words, point.peer.to_string(), number(point.value()), unit]
+    });
+    let processes = results.about(Subject::Processes).map(|point| processes_row(results, point));
+    let goals = goals(results).iter().map(|goal| goal.cells().to_vec()).collect();
+    [
+        Sheet { name: "machine", head: &["", ""], rows: machine.collect() },
+        Sheet {
+            name: "processes",
+            head: &["", "peer", "per second", BY_OURS, "median", "1 in 1,000", "in full", "worst"],
+            rows: processes.collect(),
+        },
+        Sheet { name: "others", head: &["", "peer", "median", "unit"], rows: others.collect() },
+        Sheet {
+            name: "goals",
+            head: &["", "Penholder", "the other", "ratio", "goal", "verdict"],
+            rows: goals,
+        },
+    ]
+}
+
+/// A run on the terminal.
 pub(crate) struct Terminal<'a>(pub(crate) &'a Results);
 
 impl fmt::Display for Terminal<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (name, value) in &self.0.machine {
-            writeln!(f, "{name:>26}: {value}")?;
+        let [machine, tables @ ..] = sheets(self.0);
+        for row in machine.rows {
+            writeln!(f, "{:>26}: {}", row[0], row[1])?;
         }
-        let (rounds, seconds) = (self.0.rounds, self.0.seconds);
-        writeln!(f, "{:>26}: {rounds}, medians over them; timed ones {seconds} s each", "rounds")?;
-        writeln!(f, "{:>26}: exact and in order in every round, verified row by row", "delivery")?;
-        for (head, rows) in tables(self.0).into_iter().filter(|(_, rows)| !rows.is_empty()) {
+        for sheet in tables.into_iter().filter(|sheet| !sheet.rows.is_empty()) {
             let mut table = Table::new();
             table.load_style(presets::UTF8_FULL_CONDENSED);
-            table.set_header(&head);
-            table.add_rows(rows);
-            for (column, name) in table.column_iter_mut().zip(head) {
-                if !name.is_empty() && name != "peer" {
+            table.set_header(sheet.head);
+            table.add_rows(sheet.rows);
+            for (column, name) in table.column_iter_mut().zip(sheet.head) {
+                if !name.is_empty() && *name != "peer" {
                     column.set_cell_alignment(CellAlignment::Right);
                 }
             }
@@ -40,38 +73,39 @@ impl fmt::Display for Terminal<'_> {
     }
 }
 
-/// The same tables, as the documents show them.
-pub(crate) struct Markdown<'a>(pub(crate) &'a Results);
+/// Puts the tables into a document, each between the lines `<!-- bench: NAME -->` and `<!-- bench: end -->`.
+pub(crate) fn fill(document: &str, results: &Results) -> String {
+    let sheets = sheets(results);
+    let (mut filled, mut skipping) = (String::new(), false);
+    for line in document.lines() {
+        skipping &= line != "<!-- bench: end -->";
+        if !skipping {
+            filled += line;
+            filled.push('\n');
+        }
+        let name = line.strip_prefix("<!-- bench: ").and_then(|rest| rest.strip_suffix(" -->"));
+        if let Some(sheet) = sheets.iter().find(|sheet| Some(sheet.name) == name) {
+            filled += &sheet.to_string();
+            skipping = true;
+        }
+    }
+    assert!(!skipping, "a table of the document has no end");
+    filled
+}
 
-impl fmt::Display for Markdown<'_> {
+/// As Markdown.
+impl fmt::Display for Sheet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (head, rows)) in tables(self.0).into_iter().enumerate() {
-            let gap = if index == 0 { "" } else { "\n" };
-            writeln!(f, "{gap}| {} |\n|{}", head.join(" | "), "---|".repeat(head.len()))?;
-            for row in rows {
-                writeln!(f, "| {} |", row.join(" | ").replace("NOT MET", "**NOT MET**"))?;
-            }
+        writeln!(f, "| {} |\n|{}", self.head.join(" | "), "---|".repeat(self.head.len()))?;
+        for row in &self.rows {
+            let cells = row.iter().zip(self.head).map(|(cell, name)| {
+                let faster = *name == BY_OURS && cell.replace(',', "").parse().is_ok_and(|by: f64| by > 1.0);
+                if faster || cell == NOT_MET { format!("**{cell}**") } else { cell.clone() }
+            });
+            writeln!(f, "| {} |", cells.collect::<Vec<_>>().join(" | "))?;
         }
         Ok(())
     }
-}
-
-/// Head and rows of each table: client processes, everything else, goals.
-fn tables(results: &Results) -> [(Vec<&'static str>, Vec<Vec<String>>); 3] {
-    let processes = results.about(Subject::Processes).map(|point| processes_row(results, point));
-    let others = results.points.iter().filter(|point| point.subject != Subject::Processes).map(|point| {
-        vec![
-            point.subject.words(point.at),
-            point.peer.to_string(),
-            number(point.value()),
-            point.subject.unit().to_owned(),
-        ]
-    });
-    [
-        (PROCESSES.to_vec(), processes.collect()),
-        (OTHERS.to_vec(), others.collect()),
-        (GOALS.to_vec(), goals(results).iter().map(|goal| goal.cells().to_vec()).collect()),
-    ]
 }
 
 fn processes_row(results: &Results, point: &Point) -> Vec<String> {
