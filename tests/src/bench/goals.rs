@@ -185,8 +185,9 @@ impl Look<'_> {
             Some(Reached { ours: self.largest(subject, peer)?.value(), theirs: None, unit: subject.unit() })
         };
         let start = self.largest(Subject::StartFirst, Peer::Penholder);
-        let backlogs = self.results.about(Subject::Memory).chain(self.results.about(Subject::MemoryLarge));
-        let most = backlogs.flat_map(|point| &point.rounds).map(|round| round.value).max_by(f64::total_cmp);
+        let backlogs = [Subject::Memory, Subject::MemoryLarge, Subject::MemoryStreams];
+        let points = backlogs.into_iter().flat_map(|subject| self.results.about(subject));
+        let most = points.flat_map(|point| &point.rounds).map(|round| round.value).max_by(f64::total_cmp);
         let memory = most.map(|ours| Reached { ours, theirs: None, unit: Subject::Memory.unit() });
         let at_most = Bound::AtMost;
         vec![

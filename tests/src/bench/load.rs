@@ -95,6 +95,7 @@ pub(crate) fn start(effort: &Effort, scratch: &Path, results: &mut Results) {
         let drained = spool.drain();
         results.number(Subject::StartFirst, Peer::Penholder, streams, drained.first.as_secs_f64());
         results.number(Subject::StartLast, Peer::Penholder, streams, drained.last.as_secs_f64());
+        results.number(Subject::MemoryStreams, Peer::Penholder, streams, drained.peak_mib);
     }
 }
 

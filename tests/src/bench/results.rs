@@ -26,6 +26,8 @@ pub(crate) enum Subject {
     Memory,
     /// The same with a backlog of so many MiB, in values of one.
     MemoryLarge,
+    /// The same with so many streams of one command each.
+    MemoryStreams,
     /// Commands a second by eight processes, beside so many idle streams.
     IdleApplied,
     /// Rows a second in bulk, beside so many idle streams.
@@ -65,7 +67,7 @@ impl Subject {
             | Self::RowsApplied
             | Self::RowsBulk
             | Self::Wakeups => "per second",
-            Self::Memory | Self::MemoryLarge | Self::SplitMemory => "MiB",
+            Self::Memory | Self::MemoryLarge | Self::MemoryStreams | Self::SplitMemory => "MiB",
             Self::StartFirst | Self::StartLast | Self::JoinRows | Self::JoinSums | Self::Split => "s",
             Self::FenceQuiet | Self::FenceElsewhere => "of the rate",
         }
@@ -80,6 +82,7 @@ impl Subject {
             Self::Backlog => format!("backlog of {at} commands"),
             Self::Memory => format!("writer's peak memory, backlog of {at} commands"),
             Self::MemoryLarge => format!("writer's peak memory, backlog of {at} values of 1 MiB"),
+            Self::MemoryStreams => format!("writer's peak memory, backlog of {at} streams"),
             Self::IdleApplied => format!("8 processes, beside {at} idle streams"),
             Self::IdleBulk => format!("bulk, beside {at} idle streams"),
             Self::RowsApplied => format!("8 processes, in {at} rows"),
