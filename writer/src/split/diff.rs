@@ -1,6 +1,7 @@
 //! Compares a table between two databases: by digest first, then row by row along the primary key.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, params_from_iter};
@@ -145,7 +146,7 @@ fn compare(a: &Side, b: &Side, table: &str, named_max: usize) -> Result<Compared
     let key = key(&columns_a);
     // In the order of the first: the second may have them in another.
     let listed: Vec<String> = columns_a.iter().map(|column| quote(&column.name)).collect();
-    let sql = format!("SELECT {} FROM {} NOT INDEXED", listed.join(", "), quote(table));
+    let from = format!("{} NOT INDEXED", quote(table));
     let mut compared = Compared {
         table: table.to_owned(),
         rows_a: 0,
@@ -161,9 +162,9 @@ fn compare(a: &Side, b: &Side, table: &str, named_max: usize) -> Result<Compared
     if compared.columns_differ {
         return Ok(compared);
     }
-    let progress = Progress::default();
-    compared.digest_a = digest::of_query(&a.connection, &sql, &progress)?;
-    compared.digest_b = digest::of_query(&b.connection, &sql, &progress)?;
+    let progress = Arc::<Progress>::default();
+    compared.digest_a = digest::of_rows(&a.connection, &listed, &from, &progress)?;
+    compared.digest_b = digest::of_rows(&b.connection, &listed, &from, &progress)?;
     (compared.rows_a, compared.rows_b) = (compared.digest_a.rows, compared.digest_b.rows);
     compared.same = compared.digest_a == compared.digest_b;
     if !compared.same {

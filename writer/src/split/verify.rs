@@ -56,17 +56,14 @@ impl Checked {
 pub(super) fn digest_source(
     connection: &Connection,
     blueprint: &Blueprint,
-    progress: &Progress,
+    progress: &Arc<Progress>,
 ) -> Result<Digests, Error> {
     let mut digests = Digests::new();
     // In the order in which the other thread copies them: each page is read from disk once.
     for table in [Side::Config, Side::Activity].into_iter().flat_map(|side| blueprint.tables(side)) {
         let nulled: Vec<&Nulled> =
             blueprint.nulled.iter().filter(|nulled| nulled.table == table.name).collect();
-        digests.insert(
-            table.name.clone(),
-            timed(|| digest::of_query(connection, &query(table, &nulled), progress))?,
-        );
+        digests.insert(table.name.clone(), timed(|| digest_table(connection, table, &nulled, progress))?);
     }
     Ok(digests)
 }
@@ -81,14 +78,11 @@ fn read_back(
     connection: &Connection,
     blueprint: &Blueprint,
     side: Side,
-    progress: &Progress,
+    progress: &Arc<Progress>,
 ) -> Result<ReadBack, Error> {
     let mut digests = Digests::new();
     for table in blueprint.tables(side) {
-        digests.insert(
-            table.name.clone(),
-            timed(|| digest::of_query(connection, &query(table, &[]), progress))?,
-        );
+        digests.insert(table.name.clone(), timed(|| digest_table(connection, table, &[], progress))?);
     }
     let sql = "SELECT count(*) FROM pragma_foreign_key_check";
     let violations = connection.query_row(sql, [], |row| row.get(0));
@@ -101,8 +95,13 @@ fn timed(work: impl FnOnce() -> Result<Digest, Error>) -> Result<(Digest, f64), 
     work().map(|digest| (digest, begun.elapsed().as_secs_f64()))
 }
 
-/// All values of all rows, with their rowids; a column whose orphans are set to NULL shows what is to arrive.
-fn query(table: &Table, nulled: &[&Nulled]) -> String {
+/// Digests all values of all rows, with their rowids; a column whose orphans are set to NULL shows what is to arrive.
+fn digest_table(
+    connection: &Connection,
+    table: &Table,
+    nulled: &[&Nulled],
+    progress: &Arc<Progress>,
+) -> Result<Digest, Error> {
     let column = |name: &str| {
         let plain = format!("t.{}", quote(name));
         let of_column = nulled.iter().filter(|nulled| nulled.column.eq_ignore_ascii_case(name));
@@ -115,7 +114,7 @@ fn query(table: &Table, nulled: &[&Nulled]) -> String {
     let rowid = rowid_name(table).map(|name| format!("t.{name}"));
     let columns: Vec<String> =
         rowid.into_iter().chain(table.columns.iter().map(|c| column(&c.name))).collect();
-    format!("SELECT {} FROM main.{} t NOT INDEXED", columns.join(", "), quote(&table.name))
+    digest::of_rows(connection, &columns, &format!("main.{} t NOT INDEXED", quote(&table.name)), progress)
 }
 
 /// Opens a new database to read it back; not read-only, so that closing it takes its write-ahead log away.
