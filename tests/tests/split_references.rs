@@ -271,16 +271,3 @@ fn a_full_text_table_stays_with_its_content() {
     legacy.split(&legacy.request(&["doc", "ft"]));
     assert_eq!(rows(&open(&legacy.store().join("config.db")), "ft_docsize").len(), 0, "nothing was indexed");
 }
-
-#[test]
-fn a_trigger_that_fills_a_full_text_table_is_warned_of() {
-    let legacy = Legacy::new(
-        "CREATE TABLE doc(id INTEGER PRIMARY KEY, text); CREATE VIRTUAL TABLE ft USING fts5(text);
-         CREATE TRIGGER fill AFTER INSERT ON doc BEGIN INSERT INTO ft(rowid, text) VALUES (new.id, new.text); END;
-         CREATE VIRTUAL TABLE box USING rtree(id, a, b);",
-    );
-    let warnings = legacy.split(&legacy.request(&[])).warnings;
-    assert_eq!(warnings.len(), 2, "{warnings:?}");
-    assert!(warnings[0].contains("FTS5 table ft") && warnings[0].contains("--drop ft"), "{warnings:?}");
-    assert!(warnings[1].contains("the trigger fill on doc will be rejected"), "{warnings:?}");
-}

@@ -204,7 +204,13 @@ impl Guard {
 #[expect(clippy::wildcard_enum_match_arm, reason = "default deny: an action that is not listed is refused")]
 pub(crate) fn refusal(action: &AuthAction<'_>, replayable: bool) -> Option<String> {
     match action {
-        AuthAction::Select | AuthAction::Recursive => None,
+        // FTS5 asks for `data_version` before it writes. It is a number that nobody but the client gets to see.
+        AuthAction::Select
+        | AuthAction::Recursive
+        | AuthAction::Pragma { pragma_name: "data_version", pragma_value: None } => None,
+        AuthAction::Read { table_name: "pragma_data_version", .. } => {
+            Some("may not read pragma_data_version: what it says depends on the moment".into())
+        }
         AuthAction::Read { table_name, .. } => own_table(table_name, "read", true),
         AuthAction::Delete { table_name } => own_table(table_name, "delete from", true),
         AuthAction::Insert { table_name } => own_table(table_name, "insert into", false),

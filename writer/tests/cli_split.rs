@@ -273,6 +273,33 @@ fn quiet_says_nothing_and_json_is_one_object() {
 }
 
 #[test]
+fn commands_write_to_full_text_and_spatial_tables_that_were_carried_over() {
+    let old = Old::new();
+    old.change(
+        "CREATE VIRTUAL TABLE ft USING fts5(body); INSERT INTO ft(rowid, body) SELECT id, body FROM notes;
+         CREATE TRIGGER fill AFTER INSERT ON notes BEGIN INSERT INTO ft(rowid, body) VALUES (new.id, new.body); END;
+         CREATE VIRTUAL TABLE box USING rtree(id, a, b);",
+    );
+    let words = ["--activity", "notes", "--activity", "ft", "--activity", "box", "--orphans", "null"];
+    old.split(&words).expect(0);
+    let writer = old.0.serve();
+    let exec = |sql: &str| old.0.run(&["exec", "STORE", "--db", "activity", sql]);
+    exec("INSERT INTO notes(id, body) VALUES (7, 'horses')").expect(0);
+    exec("INSERT INTO ft(rowid, body) VALUES (8, 'a horse')").expect(0);
+    exec("UPDATE ft SET body = 'no horses' WHERE rowid = 8").expect(0);
+    exec("DELETE FROM ft WHERE rowid = 1").expect(0);
+    exec("INSERT INTO box VALUES (1, 2, 3)").expect(0);
+    let tx = r#"{"tx":[{"db":"activity","sql":"INSERT INTO ft(rowid, body) VALUES (9, 'horses')"},{"db":"config","sql":"INSERT INTO projects VALUES (5, 'five')"}]}"#;
+    old.0.feed(&["exec", "STORE", "--stdin"], &format!("{tx}\n")).expect(0);
+    let sql = "SELECT group_concat(rowid) AS rows FROM (SELECT rowid FROM ft WHERE ft MATCH 'horses' ORDER BY rowid)";
+    let run = old.0.run(&["query", "STORE", "--db", "activity", sql, "--json"]).expect(0);
+    assert_eq!(run.json()[0]["rows"], "7,8,9");
+    exec("INSERT INTO notes(body) SELECT data_version FROM pragma_data_version").expect(6);
+    assert_eq!(writer.stop(), 0);
+    old.0.run(&["check", "STORE"]).expect(0);
+}
+
+#[test]
 fn diff_compares_by_content_and_lists_keys() {
     let old = Old::new();
     old.done();

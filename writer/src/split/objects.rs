@@ -22,7 +22,6 @@ pub(super) struct Kept {
 pub(super) struct Sorted {
     pub(super) kept: Vec<Kept>,
     pub(super) left_behind: Vec<LeftBehind>,
-    pub(super) warnings: Vec<String>,
     pub(super) refusals: Vec<String>,
 }
 
@@ -47,10 +46,7 @@ pub(super) fn sort(
             let object =
                 Object { name: table.name.clone(), table: table.name.clone(), sql: table.sql.clone() };
             match judge(rehearsal.of_virtual(table, catalog), &side) {
-                Ok(_) => {
-                    sorted.warn_of_full_text(&object);
-                    sorted.keep("table", &object, side(&table.name));
-                }
+                Ok(_) => sorted.keep("table", &object, side(&table.name)),
                 Err(reason) => sorted.refusals.push(format!("the virtual table {} {reason}", table.name)),
             }
         }
@@ -68,7 +64,6 @@ pub(super) fn sort(
         let of_view = catalog.views.iter().any(|view| view.name.eq_ignore_ascii_case(&trigger.table));
         let own = if of_view { sorted.side_of_view(&trigger.table) } else { side(&trigger.table) };
         let touched = rehearsal.of_trigger(trigger, catalog);
-        sorted.warn_of_full_text_in(trigger, &touched, catalog);
         match (judge(touched, &side), own) {
             (_, None) => {
                 sorted.leave("trigger", trigger, format!("the view {} is left behind", trigger.table));
@@ -106,39 +101,10 @@ impl Sorted {
         self.left_behind.push(LeftBehind { kind, name, sql, reason });
     }
 
-    fn warn_of_full_text(&mut self, table: &Object) {
-        if is_full_text(&table.sql) {
-            self.warnings.push(format!(
-                "the FTS5 table {0} can be searched, but commands may not write to it: keep an index of your own, and \
-                 leave it behind with --drop {0}",
-                table.name
-            ));
-        }
-    }
-
-    fn warn_of_full_text_in(&mut self, trigger: &Object, touched: &Touched, catalog: &Catalog) {
-        let is_one = |name: &&String| {
-            catalog.table(name).is_some_and(|table| table.kind == Kind::Virtual && is_full_text(&table.sql))
-        };
-        if let Some(table) = touched.iter().flatten().find(is_one) {
-            self.warnings.push(format!(
-                "commands that fire the trigger {} on {} will be rejected, because it writes to the FTS5 table {table}",
-                trigger.name, trigger.table
-            ));
-        }
-    }
-
     fn side_of_view(&self, name: &str) -> Option<Side> {
         let same = |kept: &&Kept| kept.kind == "view" && kept.name.eq_ignore_ascii_case(name);
         self.kept.iter().find(same).map(|kept| kept.side)
     }
-}
-
-/// FTS5 asks with a PRAGMA whether somebody else wrote, and the writer lets no command do that.
-fn is_full_text(sql: &str) -> bool {
-    let lower = sql.to_ascii_lowercase();
-    let module = lower.split_whitespace().skip_while(|word| *word != "using").nth(1);
-    module.is_some_and(|word| word.starts_with("fts5"))
 }
 
 /// The one database in which everything is that was touched; `None`: nothing was.

@@ -190,7 +190,6 @@ pub(super) fn make(source: &Source, request: &Request, progress: &Progress) -> R
     }
     refusals.append(&mut settled.refusals);
     refusals.append(&mut sorted.refusals);
-    settled.warnings.append(&mut sorted.warnings);
     let mut left_behind = settled.left_behind;
     left_behind.append(&mut sorted.left_behind);
     let plan = Plan {
