@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use penholder_tests::{Random, roles_program};
 
-use crate::split_common::{Legacy, split_ok};
+use crate::split_common::{Legacy, refusal, split_ok};
 
 const SQL: &str = "CREATE TABLE p(id INTEGER PRIMARY KEY, n); INSERT INTO p VALUES (1, 'a');
     CREATE TABLE a(id INTEGER PRIMARY KEY, p INT REFERENCES p(id), t); CREATE INDEX by_t ON a(t); CREATE TABLE b(x);
@@ -106,11 +106,34 @@ fn a_split_may_die_at_every_named_point_before_the_store_is_there() {
 
 #[test]
 fn a_split_that_dies_once_the_store_is_there_is_done() {
-    let legacy = Legacy::new(SQL);
-    die_at(&legacy, "split_published", &[]);
-    legacy.compare(&legacy.request(&["p"]));
-    let output = command(&legacy, &[]).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let by_split = |legacy: &Legacy| {
+        let output = command(legacy, &[]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let by_writer = |legacy: &Legacy| serve(&legacy.store()).unwrap();
+    for next in [&by_split as &dyn Fn(&Legacy), &by_writer] {
+        let legacy = Legacy::new(SQL);
+        die_at(&legacy, "split_published", &[]);
+        legacy.compare(&legacy.request(&["p"]));
+        assert!(legacy.store().join(".split").exists(), "it did not die there");
+        next(&legacy);
+        assert!(!legacy.store().join(".split").exists(), "what was built aside is still there");
+    }
+}
+
+#[test]
+fn a_split_that_fails_takes_away_what_it_made() {
+    let legacy = Legacy::new("CREATE TABLE u(x); CREATE INDEX i ON u(x); INSERT INTO u VALUES (1), (1)");
+    let forged = "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = 'CREATE UNIQUE INDEX i ON u(x)' WHERE name = 'i'";
+    rusqlite::Connection::open(legacy.path()).unwrap().execute_batch(forged).unwrap();
+    refusal(&legacy.request(&[]));
+    assert_eq!(names(legacy.directory.path()), ["legacy.db"]);
+    std::fs::create_dir(legacy.store()).unwrap();
+    refusal(&legacy.request(&[]));
+    assert_eq!(names(&legacy.store()), [""; 0], "the directory was there, and stays");
+    std::fs::write(legacy.store().join("writer.lock"), "").unwrap();
+    refusal(&legacy.request(&[]));
+    assert_eq!(names(&legacy.store()), ["writer.lock"], "and so does a lock that was there");
 }
 
 #[test]

@@ -87,7 +87,7 @@ fn orphans_stop_the_split_until_somebody_decides() {
     let legacy = Legacy::new(ORPHANS);
     let message = refusal(&legacy.request(&["p"]));
     for part in
-        ["3 rows of a refer by a(p) -> p(id)", "2, 3, 6", "1 rows of a refer by a(up) -> a(id)", "--orphans"]
+        ["3 rows of a refer by a(p) -> p(id)", "2, 3, 6", "1 row of a refers by a(up) -> a(id)", "--orphans"]
     {
         assert!(message.contains(part), "{message} lacks {part}");
     }
@@ -219,7 +219,7 @@ fn a_key_that_can_never_hold_is_dropped_and_told() {
         told,
         [
             "foreign key a(x) -> nowhere(id): there is no table nowhere",
-            "foreign key a(y) -> p(n): it never worked: foreign key mismatch - \"_penholder_probe\" referencing \"p\"",
+            "foreign key a(y) -> p(n): it never worked: foreign key mismatch - \"a\" referencing \"p\"",
             "foreign key a(z) -> gone(id): the table gone is left behind",
             "table gone: --drop, or the map, says so"
         ]

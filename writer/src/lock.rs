@@ -16,7 +16,8 @@ const HOLDER_BYTES_MAX: u64 = 200;
 
 /// The store's lock, held until this is dropped, or the process dies.
 ///
-/// The file is never unlinked: a writer that then created a new one would hold a lock that keeps nobody out.
+/// The file is not unlinked: a writer that then created a new one would hold a lock that keeps nobody out. Only a split
+/// that made the file itself, and leaves no store, takes it away while it holds the lock.
 #[derive(Debug)]
 pub(crate) struct StoreLock {
     file: File,

@@ -59,7 +59,7 @@ pub fn run(config: &Config, stop: &Stop, observer: &mut dyn Observer) -> Result<
     filesystem::check(layout.root(), config.allow_filesystem)?;
     let grants = Arc::new(Grants::look_up(config, rustix::process::geteuid().as_raw())?);
     let lock = StoreLock::acquire(&layout)?;
-    split::refuse_unfinished(&layout)?;
+    split::settle_unfinished(&layout)?;
     let mut control = ControlFile::open(&layout, config)?;
     let ballast = Ballast::new(&layout, config.ballast_bytes);
     leftovers::remove(&layout);

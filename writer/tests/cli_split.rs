@@ -13,131 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use rusqlite::Connection;
 use serde_json::Value;
 
-use crate::cli_common::{Run, Store};
-
-const SQL: &str = "PRAGMA foreign_keys = OFF;
-    CREATE TABLE projects(id INTEGER PRIMARY KEY, name TEXT); INSERT INTO projects VALUES (1, 'one');
-    CREATE TABLE activity_sessions(id INTEGER PRIMARY KEY, app TEXT, project_id INT REFERENCES projects(id) ON DELETE SET NULL);
-    INSERT INTO activity_sessions VALUES (1, 'a', 1), (2, 'b', 9);
-    CREATE TABLE notes(id INTEGER PRIMARY KEY, body TEXT); INSERT INTO notes VALUES (1, 'x'), (2, 'y');
-    CREATE VIEW both_sides AS SELECT * FROM activity_sessions JOIN projects ON projects.id = project_id;";
-
-/// A legacy database beside a store that is not there yet.
-struct Old(Store);
-
-impl Old {
-    fn new() -> Self {
-        let old = Self(Store::empty());
-        old.change(SQL);
-        old
-    }
-
-    fn change(&self, sql: &str) {
-        Connection::open(self.0.beside("legacy.db")).unwrap().execute_batch(sql).unwrap();
-    }
-
-    /// `penholder split legacy.db --into STORE` with more words.
-    fn split(&self, words: &[&str]) -> Run {
-        let source = self.0.beside("legacy.db");
-        self.0.run(&[&["split", source.to_str().unwrap(), "--into", "STORE"], words].concat())
-    }
-
-    /// Splits with every decision made.
-    fn done(&self) -> Run {
-        self.split(&DECIDED).expect(0)
-    }
-
-    fn diff(&self, database: &str, words: &[&str]) -> Run {
-        let (a, b) = (self.0.beside("legacy.db"), self.0.path().join(database));
-        self.0.run(&[&["diff", a.to_str().unwrap(), b.to_str().unwrap()], words].concat())
-    }
-}
-
-const DECIDED: [&str; 4] = ["--activity", "notes", "--orphans", "keep"];
-
-#[test]
-fn a_check_shows_the_plan_changes_nothing_and_ends_with_3_if_the_split_would_refuse() {
-    let old = Old::new();
-    let before = std::fs::read(old.0.beside("legacy.db")).unwrap();
-    let run = old.split(&["--check"]).expect(3);
-    for part in [
-        "notes",
-        "a proposal",
-        "declared, on delete set null",
-        "left behind: view both_sides",
-        "CREATE VIEW both_sides",
-        "disk:",
-        "nobody has assigned: notes",
-        "--activity notes",
-        "--orphans keep",
-        "activity = [\"activity_sessions\", \"notes\"]",
-    ] {
-        assert!(run.stdout.contains(part), "no {part} in\n{}", run.stdout);
-    }
-    old.split(&["--check", "--activity", "notes"]).expect(3);
-    let run = old.split(&["--check", "--activity", "notes", "--orphans", "keep"]).expect(0);
-    assert!(run.stdout.contains("ready:"), "{}", run.stdout);
-    assert!(!old.0.path().exists() && before == std::fs::read(old.0.beside("legacy.db")).unwrap());
-}
-
-#[test]
-fn a_plan_as_json_has_everything_in_it() {
-    let old = Old::new();
-    let plan = &old.split(&["--check", "--json"]).expect(3).json()[0];
-    assert_eq!(plan["schema"], 1);
-    let notes = plan["tables"].as_array().unwrap().iter().find(|table| table["table"] == "notes").unwrap();
-    assert_eq!(
-        (&notes["rows"], &notes["said"], &notes["bytes"]),
-        (&2.into(), &"proposal".into(), &4096.into())
-    );
-    let reference = &plan["references"][0];
-    assert_eq!((&reference["orphans"], &reference["orphan_keys"][0]), (&1.into(), &"2".into()));
-    assert!(plan["needed_bytes"].as_u64() == Some(2 * plan["source"]["bytes"].as_u64().unwrap()));
-    assert!(plan["free_bytes"].as_u64().unwrap() > 0 && plan["estimated_seconds"].as_f64().is_some());
-    assert_eq!(plan["refusals"].as_array().unwrap().len(), 2);
-}
-
-#[test]
-fn a_table_that_nobody_assigned_is_an_error_that_lists_it() {
-    let old = Old::new();
-    let run = old.split(&["--orphans", "keep"]).expect(1);
-    assert!(run.stderr.contains("nobody has assigned: notes") && run.stdout.is_empty(), "{run:?}");
-    assert!(!old.0.path().exists());
-    let run = old.split(&["--activity", "nots", "--orphans", "keep"]).expect(1);
-    assert!(run.stderr.contains("nots") && run.stderr.contains("name one of: projects"), "{run:?}");
-    let run = old.split(&["--activity", "notes", "--config", "NOTES"]).expect(1);
-    assert!(run.stderr.contains("two places"), "{run:?}");
-}
-
-#[test]
-fn a_map_assigns_and_flags_go_over_it() {
-    let old = Old::new();
-    let map = old.0.beside("map.toml");
-    std::fs::write(&map, "config = [\"notes\"]\ndrop = [\"activity_sessions\"]\n").unwrap();
-    let words = ["--map", map.to_str().unwrap(), "--check", "--json"];
-    let sides = |run: Run| -> Vec<String> {
-        let plan = run.json().remove(0);
-        let tables = plan["tables"].as_array().unwrap().clone();
-        tables
-            .iter()
-            .map(|table| format!("{} {} {}", table["table"], table["side"], table["said"]).replace('"', ""))
-            .collect()
-    };
-    assert_eq!(
-        sides(old.split(&words).expect(0)),
-        ["projects config built_in", "activity_sessions drop map", "notes config map"]
-    );
-    let run = old.split(&[&words[..], &["--activity", "notes", "--drop", "projects"]].concat()).expect(0);
-    assert_eq!(sides(run), ["projects drop flag", "activity_sessions drop map", "notes activity flag"]);
-    std::fs::write(&map, "[tables]\nnotes = \"activity\"\n").unwrap();
-    assert_eq!(
-        sides(old.split(&[&words[..], &["--orphans", "keep"]].concat()).expect(0))[2],
-        "notes activity map"
-    );
-    std::fs::write(&map, "activty = []\n").unwrap();
-    let run = old.split(&words).expect(1);
-    assert!(run.stderr.contains("map.toml") && run.stderr.contains("activty"), "{run:?}");
-}
+use crate::cli_common::old::{DECIDED, Old};
 
 #[test]
 fn a_split_ends_with_a_table_and_the_next_steps_and_a_report_as_json() {
@@ -270,6 +146,17 @@ fn quiet_says_nothing_and_json_is_one_object() {
     let old = Old::new();
     let run = old.split(&[&DECIDED[..], &["--quiet"]].concat()).expect(0);
     assert_eq!((run.stdout.as_str(), run.stderr.as_str()), ("", ""));
+}
+
+#[test]
+fn after_a_copy_the_next_steps_are_about_the_file_that_the_old_program_uses() {
+    let old = Old::new();
+    let (legacy, copy) = (old.0.beside("legacy.db"), old.0.beside("copy.db"));
+    let run = old.split(&[&DECIDED[..], &["--copy-to", copy.to_str().unwrap()]].concat()).expect(0);
+    let legacy = legacy.display();
+    assert!(run.stdout.contains(&format!("mv {legacy} {legacy}.retired:")), "{run:?}");
+    assert!(run.stdout.contains(&format!("what is written to {legacy} since")), "{run:?}");
+    assert!(!run.stdout.contains(&format!("mv {}", copy.display())), "{run:?}");
 }
 
 #[test]

@@ -53,7 +53,7 @@ pub(super) struct SplitArgs {
     #[arg(long)]
     pub(super) retire: bool,
     /// First takes a consistent copy of LEGACY.db to FILE through SQLite's backup, and splits the copy
-    #[arg(long, value_name = "FILE", conflicts_with = "retire")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["retire", "check"])]
     pub(super) copy_to: Option<PathBuf>,
     /// Prints the report, or with --check the plan, as one JSON object
     #[arg(long)]

@@ -26,7 +26,11 @@ pub(super) fn run(args: &SplitArgs, quiet: bool, output: &mut Output) -> Result<
     if args.check {
         let plan = split::check(&request, &progress);
         watch.stop();
-        return show_plan(args, &plan?, quiet, output);
+        return match plan {
+            Ok(plan) => show_plan(args, &plan, quiet, output),
+            Err(error @ penholder::Error::Refused { .. }) => no_plan(args, &error, output),
+            Err(error) => Err(error.into()),
+        };
     }
     let ended = split::split(&request, &progress);
     watch.stop();
@@ -61,13 +65,7 @@ pub(super) fn run(args: &SplitArgs, quiet: bool, output: &mut Output) -> Result<
     if args.json {
         output.json(&report)?;
     } else if !quiet {
-        split_report::report(&report, output)?;
-    }
-    if report.ok && args.copy_to.is_some() && !quiet {
-        let original = args.source.display();
-        output.remark(&format!(
-            "a copy was split: what is written to {original} from now on is not in the store; retire {original} too"
-        ));
+        split_report::report(&report, args.copy_to.as_ref().map(|_| args.source.as_path()), output)?;
     }
     if !report.ok {
         let differences = report.differences.join("\n  - ");
@@ -75,6 +73,20 @@ pub(super) fn run(args: &SplitArgs, quiet: bool, output: &mut Output) -> Result<
         return Ok(Exit::Finding);
     }
     Ok(Exit::Ok)
+}
+
+/// Says why there is not even a plan: the split would refuse for the same reason.
+fn no_plan(args: &SplitArgs, error: &penholder::Error, output: &mut Output) -> Result<Exit, Failure> {
+    let refusal = serde_json::json!({"schema": 1, "refusals": [error.to_string()]});
+    if let Some(file) = &args.report {
+        write(file, &refusal)?;
+    }
+    if args.json {
+        output.json(&refusal)?;
+    } else {
+        output.complain(&error.to_string());
+    }
+    Ok(Exit::Finding)
 }
 
 fn show_plan(

@@ -1,5 +1,7 @@
 //! The plan of a split and what came of it, as people read them.
 
+use std::path::Path;
+
 use penholder::split::{Plan, Reference, Report, Said, Side};
 
 use super::exit::Failure;
@@ -132,8 +134,8 @@ fn left_behind(objects: &[penholder::split::LeftBehind], output: &mut Output) ->
     Ok(())
 }
 
-/// Shows what was done, and the proof.
-pub(super) fn report(report: &Report, output: &mut Output) -> Result<(), Failure> {
+/// Shows what was done, and the proof; `original` is the file that the old program goes on using if a copy was split.
+pub(super) fn report(report: &Report, original: Option<&Path>, output: &mut Output) -> Result<(), Failure> {
     let row = |table: &penholder::split::TableResult| {
         let verdict = if table.ok { "ok" } else { "DIFFERS" };
         vec![
@@ -175,14 +177,21 @@ pub(super) fn report(report: &Report, output: &mut Output) -> Result<(), Failure
         ))?;
     }
     output.line(format!("{}: unchanged, blake3 {}", report.source.path.display(), report.source_blake3))?;
-    if report.ok { next_steps(report, output) } else { Ok(()) }
+    if report.ok { next_steps(report, original, output) } else { Ok(()) }
 }
 
-fn next_steps(report: &Report, output: &mut Output) -> Result<(), Failure> {
-    let (store, source) = (report.store.display(), report.source.path.display());
+fn next_steps(report: &Report, original: Option<&Path>, output: &mut Output) -> Result<(), Failure> {
+    let (store, source) = (report.store.display(), original.unwrap_or(&report.source.path).display());
     output.line("")?;
     output.line(output.paint(STRONG, "Next steps"))?;
     output.line(format!("  start the writer:      penholder serve {store}"))?;
+    if original.is_some() {
+        let copy = report.source.path.display();
+        output.line(format!(
+            "  a copy was split:       what is written to {source} since {copy} was taken is not in the store"
+        ))?;
+    }
+    let does_it = if original.is_some() { "" } else { ", which --retire does" };
     let lines = if let Some(retired) = &report.retired {
         let retired = retired.display();
         [
@@ -191,9 +200,7 @@ fn next_steps(report: &Report, output: &mut Output) -> Result<(), Failure> {
         ]
     } else {
         [
-            format!(
-                "  retire the old file:   chmod 0440 {source} && mv {source} {source}.retired, which --retire does:"
-            ),
+            format!("  retire the old file:   chmod 0440 {source} && mv {source} {source}.retired{does_it}:"),
             format!(
                 "                         an old program cannot go on writing to it unnoticed\n  to go back:            stop the writer and use {source} again, which was not changed;"
             ),

@@ -118,6 +118,25 @@ impl Catalog {
         Ok(catalog)
     }
 
+    /// Finds text in the schema that is not UTF-8, and could not be named to anybody.
+    pub(super) fn unreadable(connection: &Connection) -> rusqlite::Result<Option<String>> {
+        let mut statement = connection.prepare("SELECT type, name, tbl_name, sql FROM sqlite_schema")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            for column in 0..4 {
+                let text = row.get_ref(column)?.as_bytes_or_null()?.unwrap_or_default();
+                if std::str::from_utf8(text).is_err() {
+                    let lossy = |at: usize| -> rusqlite::Result<String> {
+                        let bytes = row.get_ref(at)?.as_bytes_or_null()?.unwrap_or_default();
+                        Ok(String::from_utf8_lossy(bytes).into_owned())
+                    };
+                    return Ok(Some(format!("{} {}", lossy(0)?, lossy(1)?)));
+                }
+            }
+        }
+        Ok(None)
+    }
+
     pub(super) fn table(&self, name: &str) -> Option<&Table> {
         self.tables.iter().find(|table| table.name.eq_ignore_ascii_case(name))
     }

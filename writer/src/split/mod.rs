@@ -13,6 +13,7 @@ mod orphans;
 mod references;
 mod objects;
 mod plan;
+mod soundness;
 mod copy;
 mod digest;
 mod verify;
@@ -24,6 +25,7 @@ mod diff;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::Instant;
 
 use penholder_protocol::{Layout, StoreId, WriterState};
@@ -35,13 +37,14 @@ pub use orphans::OrphanPolicy;
 pub use plan::{LeftBehind, Plan, PlannedTable, Reference, SourceFacts};
 pub use progress::{Look, Progress, Stage};
 pub use publish::Record;
-pub(crate) use publish::refuse_unfinished;
+pub(crate) use publish::settle_unfinished;
 pub use report::{Report, TableResult};
 pub use verify::Checked;
 
 use self::plan::Blueprint;
-use self::progress::together;
+use self::progress::{join, together};
 use self::publish::{Found, Place};
+use self::soundness::Depth;
 use self::source::{Held, Source};
 use crate::database::{self, Database};
 use crate::keeper::Keeper;
@@ -88,13 +91,25 @@ pub enum Ended {
 
 /// Plans only: reads the source, and changes nothing.
 pub fn check(request: &Request, progress: &Arc<Progress>) -> Result<Plan, Error> {
+    let config = config(request)?;
     let source = Source::open(&request.source)?;
-    let mut plan = plan::make(&source, request, progress)?.plan;
+    let mut plan = survey(&source, request, Depth::Indexes, progress, || Ok(()))?.0.plan;
+    let mut refuse = |error: Error| plan.refusals.push(error.to_string());
+    for looked in [refuse_retired(request), publish::check_place(&config, request.force)] {
+        if let Err(error) = looked {
+            refuse(error);
+        }
+    }
     match publish::look(&request.store)? {
-        Found::Foreign(error) => plan.refusals.push(error.to_string()),
-        Found::Taken(error) if !request.force => plan.refusals.push(error.to_string()),
+        Found::Foreign(error) => refuse(error),
+        Found::Taken(error) if !request.force => refuse(error),
         Found::Split(record) if !request.force && !is_of(&record, &source.held.path) => {
-            plan.refusals.push(of_another(request, &record).to_string());
+            refuse(of_another(request, &record));
+        }
+        Found::Split(_) if !request.force => {
+            let done =
+                format!("{} is there already: a split would say so and do nothing", request.store.display());
+            plan.warnings.push(done);
         }
         Found::Room | Found::Taken(_) | Found::Split(_) => {}
     }
@@ -115,11 +130,8 @@ pub fn split(request: &Request, progress: &Arc<Progress>) -> Result<Ended, Error
     let config = config(request)?;
     let source = Source::open(&request.source)?;
     let held = &source.held;
-    let (blueprint, hash) = together(
-        progress,
-        || plan::make(&source, request, progress).and_then(|plan| plan.refuse_if_needed().map(|()| plan)),
-        || held.hash(progress),
-    )?;
+    let (blueprint, hash) = survey(&source, request, Depth::Rows, progress, || held.hash(progress))?;
+    blueprint.refuse_if_needed()?;
     let place = Place::take(&config, request.force)?;
     let made = make(held, &blueprint, &place, &config, &hash, progress);
     let (mut report, store) = match made {
@@ -148,6 +160,37 @@ pub fn split(request: &Request, progress: &Arc<Progress>) -> Result<Ended, Error
     Ok(Ended::Split(Box::new(report)))
 }
 
+/// Plans, and does `more`, while another thread looks whether the old data is sound.
+fn survey<T>(
+    source: &Source,
+    request: &Request,
+    depth: Depth,
+    progress: &Arc<Progress>,
+    more: impl FnOnce() -> Result<T, Error>,
+) -> Result<(Blueprint, T), Error> {
+    let held = &source.held;
+    let (planned, unsound) = thread::scope(|scope| {
+        let looking = scope.spawn(|| soundness::of(held, depth, progress));
+        let planned = plan::make(source, request, progress).and_then(|plan| more().map(|more| (plan, more)));
+        if planned.as_ref().is_err_and(|error| !error.is_damage()) {
+            progress.stop();
+        }
+        (planned, join(looking))
+    });
+    match (planned, unsound) {
+        (Ok((mut blueprint, more)), Ok(unsound)) => {
+            let refusals = blueprint.refusals_of(&unsound);
+            blueprint.plan.refusals.extend(refusals);
+            Ok((blueprint, more))
+        }
+        // Then it is known which tables are.
+        (Err(error), Ok(unsound)) if error.is_damage() && !unsound.is_empty() => {
+            Err(soundness::refuse_all(&held.path, &unsound))
+        }
+        (Err(error), _) | (_, Err(error)) => Err(held.explain(error)),
+    }
+}
+
 /// Builds the databases aside, and proves them.
 fn make(
     source: &Held,
@@ -170,13 +213,16 @@ fn make(
         // Moved there: it is closed when all is read.
         move || {
             let reader = reader;
-            verify::digest_source(&reader, blueprint, progress)
+            verify::digest_source(&reader, blueprint, progress).map_err(|error| source.explain(error))
         },
     )?;
     found(&place.aside, config, store)?;
     crash::point("split_copied");
     progress.enter(Stage::Verifying);
     let (checked, found) = verify::prove(source, blueprint, &paths, hash, progress)?;
+    if checked.iter().any(|checked| !checked.integrity.is_empty()) {
+        refuse_inherited(source, blueprint, progress)?;
+    }
     let side = |name: &str| {
         blueprint
             .catalog
@@ -203,6 +249,12 @@ fn make(
         retired: None,
     };
     Ok((report, store))
+}
+
+/// Refuses if what is wrong with the new databases is wrong in the old one: a copy repeats what an index says.
+fn refuse_inherited(source: &Held, blueprint: &Blueprint, progress: &Arc<Progress>) -> Result<(), Error> {
+    let unsound = soundness::of(source, Depth::Indexes, progress)?;
+    blueprint.refuse(&blueprint.refusals_of(&unsound), "no store was made")
 }
 
 fn build(
@@ -237,6 +289,7 @@ fn give_up(place: Place) {
 }
 
 fn already(request: &Request, record: Box<Record>, progress: &Progress) -> Result<Ended, Error> {
+    publish::clear_finished(&request.store)?;
     let retired_before = publish::retired(&record.source.path).exists();
     let source = match std::fs::canonicalize(&request.source) {
         Ok(path) => path,

@@ -148,16 +148,18 @@ impl Blueprint {
         self.catalog.tables.iter().filter(holds_rows).filter(move |table| self.side(table) == Some(side))
     }
 
-    /// Refuses with everything that stands in the way, in one message.
+    /// Refuses with everything that stands in the way.
     pub(super) fn refuse_if_needed(&self) -> Result<(), Error> {
-        if self.plan.refusals.is_empty() {
+        self.refuse(&self.plan.refusals, "nothing was written")
+    }
+
+    /// Refuses with all reasons in one message, which ends with what was done until then.
+    pub(super) fn refuse(&self, reasons: &[String], done: &str) -> Result<(), Error> {
+        if reasons.is_empty() {
             return Ok(());
         }
-        let reasons = self.plan.refusals.join("\n  - ");
-        let what = format!(
-            "{} cannot be split yet:\n  - {reasons}\nnothing was written",
-            self.plan.source.path.display()
-        );
+        let (path, reasons) = (self.plan.source.path.display(), reasons.join("\n  - "));
+        let what = format!("{path} cannot be split yet:\n  - {reasons}\n{done}");
         Err(Error::refused(what, "`--check` shows the whole plan"))
     }
 }
@@ -172,6 +174,10 @@ pub(super) fn side_of(catalog: &Catalog, sides: &BTreeMap<String, (Side, Said)>,
 pub(super) fn make(source: &Source, request: &Request, progress: &Progress) -> Result<Blueprint, Error> {
     let begun = Instant::now();
     let name = source.held.path.display().to_string();
+    if let Some(odd) = Catalog::unreadable(&source.pin).map_err(Error::sqlite("read", &name))? {
+        let what = format!("the name or the text of {odd} in {name} is not UTF-8");
+        return Err(Error::refused(what, "rename it in a copy, and split the copy"));
+    }
     let catalog = Catalog::read(&source.pin).map_err(Error::sqlite("read", &name))?;
     let sides = assign::assign(&catalog, &request.choices)?;
     let mut rehearsal = Rehearsal::of(&catalog).map_err(Error::sqlite("rehearse", &name))?;

@@ -10,6 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use penholder_protocol::{Layout, StoreId, publish, sync_directory};
+use rustix::fs::Access;
 use serde::Deserialize;
 
 use super::source::beside;
@@ -30,7 +31,15 @@ pub(super) struct Place {
     /// The new files, under a layout of their own.
     pub(super) aside: Layout,
     replaces: bool,
+    /// What was not there before: taken away again if there is no store in the end.
+    made: Made,
     _lock: StoreLock,
+}
+
+/// What taking a directory made.
+struct Made {
+    directory: bool,
+    lock: bool,
 }
 
 /// The split that made a store.
@@ -112,13 +121,46 @@ fn stranger(store: &Path) -> Result<Option<PathBuf>, Error> {
     Ok(paths.into_iter().find(|path| *path != lock))
 }
 
-/// Refuses a store that a split has not finished.
-pub(crate) fn refuse_unfinished(layout: &Layout) -> Result<(), Error> {
-    if layout.root().join(ASIDE).exists() && !layout.control().exists() {
-        let what = format!("a split into {} was interrupted", layout.root().display());
-        return Err(Error::refused(what, "run the same `penholder split` again: it starts over by itself"));
+/// Refuses a store that a split has not finished, and removes what one that died at its very end left; to be called
+/// with the writer's lock.
+pub(crate) fn settle_unfinished(layout: &Layout) -> Result<(), Error> {
+    let aside = layout.root().join(ASIDE);
+    if layout.control().exists() || !aside.exists() {
+        return remove_directory(&aside);
     }
-    Ok(())
+    let what = format!("a split into {} was interrupted", layout.root().display());
+    Err(Error::refused(what, "run the same `penholder split` again: it starts over by itself"))
+}
+
+/// The same for a store that a split finds finished; a writer that runs there has done it when it started.
+pub(super) fn clear_finished(store: &Path) -> Result<(), Error> {
+    let layout = Layout::new(store);
+    if !store.join(ASIDE).exists() {
+        return Ok(());
+    }
+    match StoreLock::acquire(&layout) {
+        Ok(_lock) => settle_unfinished(&layout),
+        Err(Error::Locked { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Refuses where a split could not build or publish, as far as can be told without changing anything.
+pub(super) fn check_place(config: &Config, force: bool) -> Result<(), Error> {
+    let store = &config.store;
+    let absolute = std::path::absolute(store).map_err(Error::io("find", store))?;
+    let there = absolute.ancestors().find(|place| place.is_dir()).unwrap_or(Path::new("/"));
+    filesystem::check(there, config.allow_filesystem)?;
+    rustix::fs::access(there, Access::WRITE_OK | Access::EXEC_OK)
+        .map_err(|error| Error::io("write to", there)(error.into()))?;
+    if !force || !Layout::new(store).control().exists() {
+        return Ok(());
+    }
+    if penholder_client::writer_running(store).map_err(Error::io("look for a writer in", store))? {
+        let what = format!("a writer serves {}", store.display());
+        return Err(Error::refused(what, "end it, then split with --force"));
+    }
+    refuse_waiting(&Layout::new(store))
 }
 
 /// Everything that a split gives a name in the store, but for the control file.
@@ -137,6 +179,7 @@ impl Place {
     pub(super) fn take(config: &Config, force: bool) -> Result<Self, Error> {
         let layout = Layout::new(&config.store);
         let root = layout.root();
+        let made = Made { directory: !root.exists(), lock: !layout.writer_lock().exists() };
         make_directory(root, 0o750)?;
         filesystem::check(root, config.allow_filesystem)?;
         let lock = StoreLock::acquire(&layout)?;
@@ -156,7 +199,7 @@ impl Place {
         if replaces {
             refuse_waiting(&layout)?;
         }
-        let place = Self { aside: Layout::new(root.join(ASIDE)), layout, replaces, _lock: lock };
+        let place = Self { aside: Layout::new(root.join(ASIDE)), layout, replaces, made, _lock: lock };
         place.clear()?;
         make_directory(place.aside.root(), 0o700)?;
         sync_directory(place.layout.root()).map_err(Error::io("sync", place.layout.root()))?;
@@ -175,7 +218,15 @@ impl Place {
 
     /// Gives up: nothing of the split stays.
     pub(super) fn abandon(self) -> Result<(), Error> {
-        remove_directory(self.aside.root())
+        remove_directory(self.aside.root())?;
+        // While the lock is held: whoever opened the file before, and gets its lock after, sees that it is gone.
+        if self.made.lock {
+            remove_file(&self.layout.writer_lock())?;
+        }
+        if self.made.directory {
+            std::fs::remove_dir(self.layout.root()).map_err(Error::io("remove", self.layout.root()))?;
+        }
+        Ok(())
     }
 
     /// Makes the databases that were built aside a store; `record` and `settings` are the texts that go with them.

@@ -143,8 +143,9 @@ impl Settled {
         if policy.is_fatal() {
             let first = orphans.keys.join(", ");
             let and_more = if count > orphans.keys.len() as u64 { ", ..." } else { "" };
+            let (rows, refer) = if count == 1 { ("row", "refers") } else { ("rows", "refer") };
             self.refusals.push(format!(
-                "{count} rows of {} refer by {name} to rows that are not there (their keys: {first}{and_more}): decide \
+                "{count} {rows} of {} {refer} by {name} to rows that are not there (their keys: {first}{and_more}): decide \
                  with --orphans keep, null or report-only, or mend the old database",
                 key.child
             ));

@@ -10,6 +10,9 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::catalog::{Catalog, ForeignKey, Kind, Object, Table, quote};
 
+/// A table that is there for one question.
+const PROBE: &str = "_penholder_probe";
+
 /// A schema without rows.
 pub(super) struct Rehearsal {
     connection: Connection,
@@ -149,14 +152,15 @@ impl Rehearsal {
         let from = names(key.columns.iter().map(|(from, _)| from.clone()).collect());
         let to: Option<Vec<String>> = key.columns.iter().map(|(_, to)| to.clone()).collect();
         let to = to.map(|to| format!("({})", names(to))).unwrap_or_default();
-        let probe = quote("_penholder_probe");
+        let probe = quote(PROBE);
         let parent = catalog.table(&key.parent).map_or(&key.parent, |table| &table.name);
         let sql =
             format!("CREATE TABLE {probe}({from}, FOREIGN KEY ({from}) REFERENCES {}{to})", quote(parent));
         self.run(&sql).map_err(|error| error.to_string())?;
         let checked = self.run(&format!("PRAGMA foreign_key_check({probe})"));
         self.run(&format!("DROP TABLE {probe}")).map_err(|error| error.to_string())?;
-        checked.map_err(|error| error.to_string())
+        // In the words of the old schema.
+        checked.map_err(|error| error.to_string().replace(PROBE, &key.child))
     }
 
     /// The number of foreign keys and the names of the columns that a table has when it is made with another text.

@@ -10,7 +10,8 @@ pub(super) fn text(plan: &Plan) -> String {
         lines.push(String::new());
         if !reference.declared {
             let count = reference.orphans;
-            lines.push(format!("# Not enforced: {count} rows refer to rows that are not there."));
+            let rows = if count == 1 { "row refers" } else { "rows refer" };
+            lines.push(format!("# Not enforced: {count} {rows} to what is not there."));
         }
         let mark = if reference.declared { "" } else { "# " };
         lines.push(format!("{mark}[[references]]"));

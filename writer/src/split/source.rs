@@ -97,7 +97,7 @@ impl Source {
             pin.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA cache_size = -4096; BEGIN")?;
             pin.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
         };
-        begin().map_err(|error| explain(&path, error))?;
+        begin().map_err(|error| explain(&path, &error))?;
         let identity = Identity::of(&metadata);
         Ok(Self { pin, held: Held { path, header, identity, file } })
     }
@@ -112,7 +112,7 @@ impl Held {
     pub(super) fn connect(&self) -> Result<Connection, Error> {
         let connection = connect(&self.path, self.header, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         let settle = || connection.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA cache_size = -4096");
-        settle().map_err(|error| explain(&self.path, error))?;
+        settle().map_err(|error| explain(&self.path, &error))?;
         Ok(connection)
     }
 
@@ -122,7 +122,12 @@ impl Held {
             connection.execute(&format!("ATTACH ?1 AS {SCHEMA}"), [uri(&self.path, self.header)])?;
             connection.execute_batch(&format!("PRAGMA {SCHEMA}.cache_size = -4096"))
         };
-        attach().map_err(|error| explain(&self.path, error))
+        attach().map_err(|error| explain(&self.path, &error))
+    }
+
+    /// What a failure to read the file means: never that the new store is damaged.
+    pub(super) fn explain(&self, error: Error) -> Error {
+        if let Error::Sqlite { source, .. } = &error { explain(&self.path, source) } else { error }
     }
 
     /// BLAKE3 of the file's bytes, as `b3sum` prints it.
@@ -236,7 +241,9 @@ fn is_hot(journal: &Path) -> Result<bool, Error> {
 /// Copies a database as of one moment to a file that does not exist yet, through SQLite's backup.
 pub(super) fn copy(source: &Path, target: &Path) -> Result<(), Error> {
     if target.symlink_metadata().is_ok() {
-        return Err(Error::refused(format!("{} is there already", target.display()), "name a new file"));
+        let what = format!("{} is there already", target.display());
+        let hint = format!("name a new file, or split it: `penholder split {}`", target.display());
+        return Err(Error::refused(what, hint));
     }
     let path = std::fs::canonicalize(source).map_err(Error::io("find", source))?;
     // Not as immutable: the log is read too.
@@ -251,7 +258,7 @@ pub(super) fn copy(source: &Path, target: &Path) -> Result<(), Error> {
         to.pragma_update_and_check(None, "journal_mode", "delete", |_| Ok(()))?;
         Ok(done)
     };
-    if work(&mut to).map_err(|error| explain(&path, error))? == StepResult::Done {
+    if work(&mut to).map_err(|error| explain(&path, &error))? == StepResult::Done {
         return Ok(());
     }
     Err(Error::refused(format!("{} is busy", path.display()), "try again"))
@@ -267,7 +274,7 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 /// Opens with `flags` and URIs, so that another file can be attached read-only.
 fn connect(path: &Path, header: Header, flags: OpenFlags) -> Result<Connection, Error> {
     let flags = flags | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    Connection::open_with_flags(uri(path, header), flags).map_err(|error| explain(path, error))
+    Connection::open_with_flags(uri(path, header), flags).map_err(|error| explain(path, &error))
 }
 
 /// A URI that can only be read from.
@@ -288,7 +295,7 @@ fn uri(path: &Path, header: Header) -> String {
 }
 
 /// What SQLite's refusal to read the file means.
-fn explain(path: &Path, error: rusqlite::Error) -> Error {
+fn explain(path: &Path, error: &rusqlite::Error) -> Error {
     let place = path.display();
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Error::refused(
@@ -299,7 +306,10 @@ fn explain(path: &Path, error: rusqlite::Error) -> Error {
             format!("{place} is damaged: {error}"),
             "repair a copy of it with `sqlite3 FILE .recover`, and split the copy",
         ),
-        _ => Error::sqlite("read", path.display().to_string().trim_end_matches(".db"))(error),
+        _ => Error::refused(
+            format!("{place} cannot be read: {error}"),
+            "look at it with `sqlite3 FILE .schema` and `PRAGMA integrity_check`, and split a copy that was mended",
+        ),
     }
 }
 

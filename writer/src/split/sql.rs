@@ -39,6 +39,18 @@ pub(super) fn without_foreign_keys(sql: &str, wanted: &[usize]) -> Option<String
     Some(text)
 }
 
+/// The conditions of all CHECK constraints in the text of a table.
+pub(super) fn checks(sql: &str) -> Vec<&str> {
+    let tokens = tokens(sql);
+    let condition = |(at, token): (usize, &Token)| {
+        let open = tokens.get(at + 1).filter(|_| token.depth == 1 && token.is(sql, "CHECK"))?;
+        let ends = |token: &&Token| token.kind == Kind::Mark(b')') && token.depth == open.depth;
+        let close = tokens.get(at + 1..)?.iter().find(ends)?;
+        sql.get(open.at.end..close.at.start)
+    };
+    tokens.iter().enumerate().filter_map(condition).collect()
+}
+
 /// What to cut for one foreign key.
 struct Clause {
     /// The constraint with its name.
@@ -226,6 +238,14 @@ mod tests {
                    ON UPDATE NO ACTION ON DELETE CASCADE MATCH FULL NOT DEFERRABLE, UNIQUE (a))";
         assert_eq!(cut(sql, &[0]), "CREATE TABLE c(a, b , UNIQUE (a))");
         assert_eq!(cut("CREATE TABLE c(a,FOREIGN KEY(a) REFERENCES p)", &[0]), "CREATE TABLE c(a)");
+    }
+
+    #[test]
+    fn the_conditions_of_a_table_are_those_that_it_checks() {
+        let sql = "CREATE TABLE c(a CHECK(a > (1)) DEFAULT 'CHECK (x)', \"check\" INT, b AS (iif(a, 1, 2)) check ( b<>')' ), \
+                   CONSTRAINT n CHECK (a\n< b)) STRICT";
+        assert_eq!(checks(sql), ["a > (1)", " b<>')' ", "a\n< b"]);
+        assert_eq!(checks("CREATE TABLE c(a, b)"), [""; 0]);
     }
 
     #[test]

@@ -6,6 +6,8 @@
     reason = "every test file uses a part of it, and a test may stop where it stands"
 )]
 
+pub(crate) mod old;
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
