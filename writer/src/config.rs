@@ -63,7 +63,7 @@ pub struct Config {
     pub wal_bytes_hard: u64,
     /// Bytes held back on the disk, to be given up when it is full; 0 = none.
     pub ballast_bytes: u64,
-    /// Idempotency keys kept per database; beyond it the oldest are forgotten.
+    /// Idempotency keys kept per database; the oldest beyond it are forgotten at the next start.
     pub keys_count_max: u64,
     /// Time between two rounds of deleting what was applied.
     pub reclaim_interval: Duration,
