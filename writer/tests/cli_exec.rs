@@ -157,7 +157,7 @@ fn a_query_reads_and_nothing_else() {
         let run = store.run(&["query", "STORE", "--db", "config", sql]).expect(2);
         assert!(run.stdout.is_empty() && run.stderr.contains("query"), "{run:?}");
     }
-    store.run(&["query", "STORE", "--db", "nowhere", "SELECT 1"]).expect(1);
+    store.run(&["query", "STORE", "--db", "nowhere", "SELECT 1"]).expect(2);
 }
 
 #[test]

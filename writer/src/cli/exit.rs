@@ -97,7 +97,9 @@ impl From<serde_json::Error> for Failure {
 
 impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
-        Self::new(error.to_string())
+        let exit =
+            if matches!(error, ReadError::UnknownDatabase { .. }) { Exit::Usage } else { Exit::Failure };
+        Self::Said { exit, message: error.to_string() }
     }
 }
 
