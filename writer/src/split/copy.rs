@@ -1,22 +1,28 @@
-//! Fills one new database with its tables, indexes, views and triggers, as VACUUM would: rows as they are stored, then
-//! what hangs on them.
+//! Fills one new database: SQLite's own VACUUM INTO copies the old one, and is told to leave the rows of the other side.
+//!
+//! It moves records and index entries as they are stored, in their order, with their rowids. No INSERT is as fast: that
+//! one looks for the place of every entry, and asks whether the row is there already.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::{Connection, OpenFlags};
 
 use super::assign::Side;
-use super::catalog::{Column, Kind, Table, quote};
-use super::orphans::rowid_name;
+use super::catalog::{Kind, Table, quote};
 use super::plan::Blueprint;
 use super::progress::{self, Progress};
 use super::source::{Held, SCHEMA};
 use crate::{Error, crash};
 
-/// Page cache of the new database, KiB; what does not fit is written out on the way.
+/// Page caches of the old and of the new database while one is copied to the other, KiB each; both are read and written
+/// in order.
+const COPY_CACHE_KIB: u32 = 4 << 10;
+
+/// Page cache of the new database while its orphans are set to NULL, KiB.
 const CACHE_KIB: u32 = 16 << 10;
 
 /// Makes one database in a file that does not exist; returns the time that each table took, by name.
@@ -27,173 +33,160 @@ pub(super) fn build(
     path: &Path,
     progress: &Arc<Progress>,
 ) -> Result<BTreeMap<String, f64>, Error> {
+    let seconds = copy(source, blueprint, side, path, progress)?;
     let failed = || Error::sqlite("build", side.name());
-    let mut connection = create(path, blueprint).map_err(failed())?;
+    let mut connection = open(path).map_err(failed())?;
     progress::interrupt_with(&mut connection, progress).map_err(failed())?;
+    write_schema(&connection, blueprint, side).map_err(failed())?;
+    remove_the_rest(&connection, blueprint, side).map_err(failed())?;
     source.attach_to(&connection)?;
-    let mut seconds = BTreeMap::new();
-    let mut fill = || {
-        connection.execute_batch("BEGIN")?;
-        if blueprint.tables(side).next().is_none() {
-            // Only a table settles the encoding of a database.
-            connection.execute_batch("CREATE TABLE _penholder_probe(a); DROP TABLE _penholder_probe")?;
-        }
-        for table in blueprint.tables(side) {
-            let text = blueprint.texts.get(&table.name).unwrap_or(&table.sql);
-            run(&connection, text)?;
-        }
-        for index in blueprint.kept.iter().filter(|kept| kept.side == side && kept.kind == "index") {
-            run(&connection, &index.sql)?;
-        }
-        for table in blueprint.tables(side) {
-            let begun = Instant::now();
-            copy_rows(&connection, table)?;
-            null_orphans(&connection, blueprint, table)?;
-            seconds.insert(table.name.clone(), begun.elapsed().as_secs_f64());
-            crash::point("split_copy");
-        }
-        copy_internal(&connection, blueprint, side)?;
-        write_schema(&connection, blueprint, side)?;
-        connection.pragma_update(None, "user_version", blueprint.catalog.facts.user_version)?;
-        connection.pragma_update(None, "application_id", blueprint.catalog.facts.application_id)?;
-        connection.execute_batch(&format!("COMMIT; DETACH {SCHEMA}"))
-    };
-    fill().map_err(failed())?;
+    null_orphans(&connection, blueprint, side).map_err(failed())?;
     connection.close().map_err(|(_, error)| failed()(error))?;
     crash::point("split_built");
     Ok(seconds)
 }
 
-/// A database with the page size and encoding of the old one. A crash leaves nothing of it worth rolling back, so there
-/// is no journal; it is synced once, as a whole, before it gets its name.
-fn create(path: &Path, blueprint: &Blueprint) -> rusqlite::Result<Connection> {
+/// Copies the schema as it is, and the rows of one side.
+fn copy(
+    source: &Held,
+    blueprint: &Blueprint,
+    side: Side,
+    path: &Path,
+    progress: &Arc<Progress>,
+) -> Result<BTreeMap<String, f64>, Error> {
+    let failed = |error| {
+        let error = Error::sqlite("build", side.name())(error);
+        // What is damaged is what was read.
+        if error.is_damage() { source.explain(error) } else { error }
+    };
+    // That it is UTF-8 is known: see the settings of a split.
+    let target = path.to_string_lossy();
+    let mut connection = source.connect()?;
+    let begun = Arc::new(Mutex::new(Vec::new()));
+    let mut work = || {
+        progress::interrupt_with(&mut connection, progress)?;
+        // Passed on to the new database, which is synced as a whole before it gets its name.
+        connection.pragma_update(None, "synchronous", "off")?;
+        connection.pragma_update(None, "cache_size", format!("-{COPY_CACHE_KIB}"))?;
+        choose_rows(&mut connection, blueprint, side, &begun)?;
+        connection.execute("VACUUM INTO ?1", [&target])
+    };
+    work().map_err(failed)?;
+    let ended = Instant::now();
+    let begun = begun.lock().unwrap_or_else(PoisonError::into_inner);
+    let ends = begun.iter().skip(1).map(|(_, next)| *next).chain([ended]);
+    let seconds = begun.iter().zip(ends).map(|((table, at), end)| (table.clone(), (end - *at).as_secs_f64()));
+    Ok(seconds.collect())
+}
+
+/// Lets the copy pass over the rows of all tables but those of one side, and notes when it comes to one.
+///
+/// An authorizer that says IGNORE to an INSERT makes a statement of it that does nothing.
+fn choose_rows(
+    connection: &mut Connection,
+    blueprint: &Blueprint,
+    side: Side,
+    begun: &Arc<Mutex<Vec<(String, Instant)>>>,
+) -> rusqlite::Result<()> {
+    let is_internal = |table: &&Table| table.kind == Kind::Internal;
+    let internal = blueprint.catalog.tables.iter().filter(is_internal);
+    let known: HashMap<String, bool> = internal
+        .map(|table| (table.name.clone(), false))
+        .chain(blueprint.tables(side).map(|table| (table.name.clone(), true)))
+        .collect();
+    let begun = Arc::clone(begun);
+    connection.authorizer(Some(move |context: AuthContext<'_>| {
+        let AuthAction::Insert { table_name } = context.action else { return Authorization::Allow };
+        match known.get(table_name) {
+            Some(true) => {
+                let mut begun = begun.lock().unwrap_or_else(PoisonError::into_inner);
+                begun.push((table_name.to_owned(), Instant::now()));
+                crash::point("split_copy");
+                Authorization::Allow
+            }
+            Some(false) => Authorization::Allow,
+            None if SCHEMA_TABLES.contains(&table_name) => Authorization::Allow,
+            None => Authorization::Ignore,
+        }
+    }))
+}
+
+/// The schema's own table, by both of its names.
+const SCHEMA_TABLES: [&str; 2] = ["sqlite_master", "sqlite_schema"];
+
+/// Opens a new database to be worked on. A crash leaves nothing of it worth rolling back, so there is no journal.
+fn open(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(
         path,
-        OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_CREATE
-            | OpenFlags::SQLITE_OPEN_URI
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
-    let facts = &blueprint.catalog.facts;
-    connection.pragma_update(None, "page_size", facts.page_bytes)?;
-    connection.pragma_update(None, "auto_vacuum", facts.auto_vacuum)?;
-    connection.pragma_update(None, "encoding", &facts.encoding)?;
     connection.pragma_update_and_check(None, "journal_mode", "off", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "off")?;
     connection.pragma_update(None, "cache_size", format!("-{CACHE_KIB}"))?;
     connection.pragma_update(None, "foreign_keys", false)?;
     connection.pragma_update(None, "ignore_check_constraints", true)?;
-    // Names that begin with sqlite_, and rows of the schema itself.
-    connection.pragma_update(None, "writable_schema", true)?;
     Ok(connection)
-}
-
-/// Runs one statement of the old schema.
-fn run(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare(sql)?;
-    let mut rows = statement.query([])?;
-    while rows.next()?.is_some() {}
-    Ok(())
-}
-
-/// Copies the rows of one table with their rowids.
-///
-/// SQLite has a way to move records and index entries without looking into them. Where it does not apply, every
-/// value is read and written: the digests would show if one came out different.
-fn copy_rows(connection: &Connection, table: &Table) -> rusqlite::Result<()> {
-    let name = quote(&table.name);
-    let whole = format!("INSERT INTO main.{name} SELECT * FROM {SCHEMA}.{name}");
-    let sql = if is_transfer(connection, &whole) && keeps_rowids(connection, table)? {
-        whole
-    } else {
-        let rowid = rowid_name(table).map(str::to_owned);
-        let written =
-            table.columns.iter().filter(|column| !column.generated).map(|column| quote(&column.name));
-        let columns = rowid.into_iter().chain(written).collect::<Vec<_>>().join(", ");
-        format!("INSERT INTO main.{name}({columns}) SELECT {columns} FROM {SCHEMA}.{name}")
-    };
-    run(connection, &sql)
-}
-
-/// Whether SQLite moves records as they are, as its plan for the statement shows.
-fn is_transfer(connection: &Connection, sql: &str) -> bool {
-    let look = || -> rusqlite::Result<bool> {
-        let mut statement = connection.prepare(&format!("EXPLAIN {sql}"))?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            if row.get_ref(1)?.as_str().is_ok_and(|opcode| opcode == "RowCell") {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    };
-    // A table with generated columns cannot always be copied by `SELECT *`: then it is not prepared at all.
-    look().unwrap_or(false)
-}
-
-/// Whether moving records keeps their rowids: a table without any index gets new ones, which are the same only if the
-/// old ones are 1, 2, 3...
-fn keeps_rowids(connection: &Connection, table: &Table) -> rusqlite::Result<bool> {
-    let Some(rowid) = rowid_name(table) else { return Ok(true) };
-    let has_index = "SELECT EXISTS (SELECT 1 FROM pragma_index_list(?1, 'main'))";
-    if is_rowid_alias(&table.columns) || connection.query_row(has_index, [&table.name], |row| row.get(0))? {
-        return Ok(true);
-    }
-    let sql = format!("SELECT min({rowid}), max({rowid}) FROM {SCHEMA}.{}", quote(&table.name));
-    let (first, last): (Option<i64>, Option<i64>) =
-        connection.query_row(&sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let rows = i64::try_from(table.rows).unwrap_or(i64::MAX);
-    Ok(rows == 0 || (first, last) == (Some(1), Some(rows)))
-}
-
-fn is_rowid_alias(columns: &[Column]) -> bool {
-    let mut of_key = columns.iter().filter(|column| column.key > 0);
-    of_key.next().is_some_and(|column| column.declared.eq_ignore_ascii_case("integer"))
-        && of_key.next().is_none()
-}
-
-fn null_orphans(connection: &Connection, blueprint: &Blueprint, table: &Table) -> rusqlite::Result<()> {
-    let name = quote(&table.name);
-    for nulled in blueprint.nulled.iter().filter(|nulled| nulled.table == table.name) {
-        let (column, orphaned) = (quote(&nulled.column), nulled.condition(&name, SCHEMA));
-        run(connection, &format!("UPDATE main.{name} SET {column} = NULL WHERE {orphaned}"))?;
-    }
-    Ok(())
-}
-
-/// Copies what SQLite itself keeps about the tables of this database: next ids, statistics.
-fn copy_internal(connection: &Connection, blueprint: &Blueprint, side: Side) -> rusqlite::Result<()> {
-    let text = |table: &Table| format!("'{}'", table.name.replace('\'', "''"));
-    let names = blueprint.tables(side).map(text).collect::<Vec<_>>().join(", ");
-    for table in blueprint.catalog.tables.iter().filter(|table| table.kind == Kind::Internal) {
-        let name = quote(&table.name);
-        let exists = "SELECT EXISTS (SELECT 1 FROM main.sqlite_schema WHERE name = ?1)";
-        let exists: bool = connection.query_row(exists, [&table.name], |row| row.get(0))?;
-        let column = match table.name.as_str() {
-            // It is there if a table of this side counts its ids; copying rows has set it already.
-            "sqlite_sequence" if exists => "name",
-            "sqlite_stat1" | "sqlite_stat4" => {
-                run(connection, &table.sql)?;
-                "tbl"
-            }
-            _ => continue,
-        };
-        let insert = format!(
-            "INSERT INTO main.{name} SELECT * FROM {SCHEMA}.{name} WHERE {column} COLLATE NOCASE IN ({names})"
-        );
-        run(connection, &format!("DELETE FROM main.{name}"))?;
-        run(connection, &insert)?;
-    }
-    Ok(())
 }
 
 /// Writes what has no rows straight into the schema, as VACUUM does: its text is not run again, and stays as it was.
 fn write_schema(connection: &Connection, blueprint: &Blueprint, side: Side) -> rusqlite::Result<()> {
-    let sql =
+    connection.pragma_update(None, "writable_schema", true)?;
+    connection.execute_batch(
+        "BEGIN; DELETE FROM sqlite_schema WHERE type IN ('view', 'trigger') OR (type = 'table' AND rootpage = 0)",
+    )?;
+    let insert =
         "INSERT INTO main.sqlite_schema(type, name, tbl_name, rootpage, sql) VALUES (?1, ?2, ?3, 0, ?4)";
-    let mut insert = connection.prepare(sql)?;
+    let mut insert = connection.prepare(insert)?;
     for kept in blueprint.kept.iter().filter(|kept| kept.side == side && kept.kind != "index") {
         insert.execute((kept.kind, &kept.name, &kept.table, &kept.sql))?;
     }
+    let mut update =
+        connection.prepare("UPDATE sqlite_schema SET sql = ?2 WHERE type = 'table' AND name = ?1")?;
+    for (table, text) in &blueprint.texts {
+        update.execute((table, text))?;
+    }
+    // Read anew from here on.
+    connection.execute_batch("COMMIT")?;
+    connection.pragma_update(None, "writable_schema", "reset")
+}
+
+/// Drops the empty tables of the other side, and what SQLite keeps about tables that are not here.
+fn remove_the_rest(connection: &Connection, blueprint: &Blueprint, side: Side) -> rusqlite::Result<()> {
+    connection.execute_batch("BEGIN")?;
+    let holds_rows = |table: &&Table| matches!(table.kind, Kind::Ordinary | Kind::Shadow(_));
+    let tables = blueprint.catalog.tables.iter().filter(holds_rows);
+    for table in tables.filter(|table| blueprint.side(table) != Some(side)) {
+        run(connection, &format!("DROP TABLE main.{}", quote(&table.name)))?;
+    }
+    let text = |table: &Table| format!("'{}'", table.name.replace('\'', "''"));
+    let names = blueprint.tables(side).map(text).collect::<Vec<_>>().join(", ");
+    for table in blueprint.catalog.tables.iter().filter(|table| table.kind == Kind::Internal) {
+        let column = match table.name.as_str() {
+            "sqlite_sequence" => "name",
+            "sqlite_stat1" | "sqlite_stat4" => "tbl",
+            _ => continue,
+        };
+        let table = quote(&table.name);
+        run(connection, &format!("DELETE FROM main.{table} WHERE {column} COLLATE NOCASE NOT IN ({names})"))?;
+    }
+    connection.execute_batch("COMMIT")
+}
+
+fn null_orphans(connection: &Connection, blueprint: &Blueprint, side: Side) -> rusqlite::Result<()> {
+    connection.execute_batch("BEGIN")?;
+    let is_here = |name: &str| blueprint.tables(side).any(|table| table.name == name);
+    for nulled in blueprint.nulled.iter().filter(|nulled| is_here(&nulled.table)) {
+        let name = quote(&nulled.table);
+        let (column, orphaned) = (quote(&nulled.column), nulled.condition(&name, SCHEMA));
+        run(connection, &format!("UPDATE main.{name} SET {column} = NULL WHERE {orphaned}"))?;
+    }
+    connection.execute_batch(&format!("COMMIT; DETACH {SCHEMA}"))
+}
+
+/// Runs one statement to its end.
+fn run(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    while rows.next()?.is_some() {}
     Ok(())
 }

@@ -344,6 +344,10 @@ fn refuse_retired(request: &Request) -> Result<(), Error> {
 /// How the writer will run on the store: as the environment says, since there are no settings yet. What stands in the
 /// directory is of a store that is replaced, or of a split that was interrupted.
 fn config(request: &Request) -> Result<Config, Error> {
+    if request.store.to_str().is_none() {
+        let what = format!("the path {} is not UTF-8", request.store.display());
+        return Err(Error::refused(what, "choose another directory for the store"));
+    }
     let environment = Config::load(request.store.join(publish::ASIDE))?;
     Config { store: request.store.clone(), databases: database_names(), ..environment }.validate()
 }
