@@ -43,7 +43,7 @@ pub(super) fn without_foreign_keys(sql: &str, wanted: &[usize]) -> Option<String
 pub(super) fn checks(sql: &str) -> Vec<&str> {
     let tokens = tokens(sql);
     let condition = |(at, token): (usize, &Token)| {
-        let open = tokens.get(at + 1).filter(|_| token.depth == 1 && token.is(sql, "CHECK"))?;
+        let open = tokens.get(at + 1).filter(|_| token.is(sql, "CHECK"))?;
         let ends = |token: &&Token| token.kind == Kind::Mark(b')') && token.depth == open.depth;
         let close = tokens.get(at + 1..)?.iter().find(ends)?;
         sql.get(open.at.end..close.at.start)
