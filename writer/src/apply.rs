@@ -9,6 +9,7 @@ use rusqlite::{Connection, ErrorCode};
 
 use crate::batch::Entry;
 use crate::database::{Bound, Database, VALUE_BYTES_MAX, value_of};
+use crate::error::is_contradiction;
 use crate::guard::Mode;
 use crate::references::References;
 use crate::{Error, fence, filesystem, keys};
@@ -38,6 +39,8 @@ pub(crate) enum Verdict {
 pub(crate) enum Failure {
     /// The command's own fault.
     Rejected(Rejection),
+    /// The command's own fault, of which a virtual table may keep something in memory until the transaction ends.
+    Spoilt(Rejection),
     /// The machine's fault: says nothing about the command.
     Environment(Error),
 }
@@ -90,6 +93,10 @@ pub(crate) fn apply(
     let outcome = match ran {
         Ok(results) => Outcome::Applied(Applied { tick, results: wants_results.then_some(results) }),
         Err(Failure::Rejected(rejection)) => Outcome::Rejected(rejection),
+        Err(Failure::Spoilt(rejection)) => {
+            references.undo(entry);
+            return Ok(Verdict::Spoilt(rejection));
+        }
         Err(Failure::Environment(error)) => return Err(error),
     };
     let verdict = close(databases, entry, outcome, tick, saved)?;
@@ -280,6 +287,9 @@ pub(crate) fn classify(error: rusqlite::Error, database: &Database<'_>, statemen
         _ => (None, None),
     };
     let text = text.unwrap_or_else(|| error.to_string());
+    if is_contradiction(&error) {
+        return Failure::Spoilt(contradiction(statement));
+    }
     // What is said of the text itself goes before what a part of it may not do.
     let denied = database.guard.take_denied().filter(|_| failure.is_some());
     let (code, message) = match failure.map(|failure| failure.code) {
@@ -318,6 +328,12 @@ pub(crate) fn classify(error: rusqlite::Error, database: &Database<'_>, statemen
         },
     };
     Failure::Rejected(rejection(code, &message, statement))
+}
+
+/// SQLite calls it damage; a restored backup would not mend it.
+pub(crate) fn contradiction(statement: Option<u32>) -> Rejection {
+    let message = "a virtual table contradicts itself or what it is about: rebuild it, in a migration or with its own command";
+    rejection(Code::Sql, message, statement)
 }
 
 /// Whether it is the disk that SQLite means: it says the same of a table that has no number left for a row.

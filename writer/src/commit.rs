@@ -83,17 +83,24 @@ impl Committer<'_, '_> {
             self.end_ahead(touches)?;
             foreign_writes += self.begin(touches)?;
             self.books.begun = Touches::default();
-            match self.apply_all(&mut entries, &mut rest, &condemned, tick)? {
-                Attempt::Spoilt(index, rejection) => {
+            match self.attempt(&mut entries, &mut rest, &condemned, touches, tick) {
+                Err(error) if error.is_contradiction() && !self.is_committed(touches, &error) => {
+                    self.roll_back(touches)?;
+                    // A virtual table writes what it collected when a savepoint or the transaction ends: it may be any one.
+                    if entries.len() > 1 {
+                        rest.splice(0..0, entries.drain(entries.len().div_ceil(2)..));
+                    } else {
+                        condemned.insert(0, apply::contradiction(None));
+                    }
+                }
+                Err(error) => return Err(error),
+                Ok(Attempt::Spoilt(index, rejection)) => {
                     self.roll_back(touches)?;
                     // What follows the offender goes into the next batch, so that many offenders cost linear time.
                     rest.splice(0..0, entries.drain(index + 1..));
                     condemned.insert(index, rejection);
                 }
-                Attempt::Complete(outcomes) => {
-                    self.seal(&entries, &outcomes, touches, tick)?;
-                    self.suspicion.acquit(self.control)?;
-                    self.commit_all(touches)?;
+                Ok(Attempt::Complete(outcomes)) => {
                     assert!(
                         self.books.databases.iter().all(|database| database.connection.is_autocommit()),
                         "what is told is committed in every database"
@@ -103,6 +110,24 @@ impl Committer<'_, '_> {
                 }
             }
         }
+    }
+
+    /// Applies and commits a batch once.
+    fn attempt(
+        &mut self,
+        entries: &mut Vec<Entry>,
+        rest: &mut Vec<Entry>,
+        condemned: &HashMap<usize, Rejection>,
+        touches: Touches,
+        tick: Tick,
+    ) -> Result<Attempt, Error> {
+        let attempt = self.apply_all(entries, rest, condemned, tick)?;
+        if let Attempt::Complete(outcomes) = &attempt {
+            self.seal(entries, outcomes, touches, tick)?;
+            self.suspicion.acquit(self.control)?;
+            self.commit_all(touches)?;
+        }
+        Ok(attempt)
     }
 
     /// Begins the transactions of a batch that is expected soon, so that it need not wait for that; says how many commits
@@ -244,6 +269,14 @@ impl Committer<'_, '_> {
             crash::point("after_commit");
         }
         Ok(())
+    }
+
+    /// Whether the first database of a batch had committed when another one failed.
+    fn is_committed(&self, touches: Touches, error: &Error) -> bool {
+        self.books.databases.get(touches.first()).is_some_and(|first| {
+            let failed = matches!(error, Error::Sqlite { database, .. } if *database == first.name);
+            first.connection.is_autocommit() && !failed
+        })
     }
 
     fn roll_back(&self, touches: Touches) -> Result<(), Error> {

@@ -3,6 +3,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// Whether a virtual table contradicts itself or what it is about.
+pub(crate) fn is_contradiction(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_CORRUPT_VTAB)
+}
+
 /// What to do about a damaged database.
 const DAMAGE_HINT: &str = "; `penholder check` shows the damage, a restored backup ends it";
 
@@ -97,6 +102,7 @@ impl Error {
         match self {
             Self::Sqlite { source, .. } => {
                 matches!(source.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+                    && !self.is_contradiction()
             }
             Self::Io { .. }
             | Self::Locked { .. }
@@ -104,6 +110,11 @@ impl Error {
             | Self::Refused { .. }
             | Self::Intruder { .. } => false,
         }
+    }
+
+    /// Whether a virtual table contradicts itself or what it is about: no damage, and the fault of who uses it.
+    pub(crate) fn is_contradiction(&self) -> bool {
+        matches!(self, Self::Sqlite { source, .. } if is_contradiction(source))
     }
 
     /// Whether a statement of the writer's own asked for what cannot be: no machine, only the writer's defect does that.
