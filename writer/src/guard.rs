@@ -208,7 +208,8 @@ pub(crate) fn refusal(action: &AuthAction<'_>, replayable: bool) -> Option<Strin
         AuthAction::Select
         | AuthAction::Recursive
         | AuthAction::Pragma { pragma_name: "data_version", pragma_value: None } => None,
-        AuthAction::Read { table_name: "pragma_data_version", .. } => {
+        // SQLite names it as it was written.
+        AuthAction::Read { table_name, .. } if table_name.eq_ignore_ascii_case("pragma_data_version") => {
             Some("may not read pragma_data_version: what it says depends on the moment".into())
         }
         AuthAction::Read { table_name, .. } => own_table(table_name, "read", true),

@@ -10,9 +10,9 @@ use crate::Error;
 use crate::keeper::Keeper;
 use crate::lock::StoreLock;
 
-/// Age from which the last change of a directory differs from one that is still to come: kernels before 6.13 give all
-/// changes within a tick, 10 ms at most, the same time.
-const SETTLED: Duration = Duration::from_millis(50);
+/// Age from which the last change of a directory differs from one that is still to come. The clock of some file systems goes
+/// by seconds (ext3, ext4 with inodes of 128 bytes), of FAT by two; kernels before 6.13 give all changes within a tick the same time.
+const SETTLED: Duration = Duration::from_secs(3);
 
 /// The files that must stay what they are.
 pub(crate) struct Place<'a> {
@@ -88,7 +88,7 @@ mod tests {
         place.check().unwrap();
         assert!(place.seen.is_none(), "a change that is still to come may have the same time");
         while place.seen.is_none() {
-            std::thread::sleep(SETTLED / 10);
+            std::thread::sleep(SETTLED / 20);
             place.check().unwrap();
         }
         let (path, aside) = (layout.writer_lock(), directory.path().join("aside"));
@@ -109,7 +109,7 @@ mod tests {
         let lock = StoreLock::acquire(&layout).unwrap();
         let mut place = Place::new(&layout, &lock, &[]);
         while place.seen.is_none() {
-            std::thread::sleep(SETTLED / 10);
+            std::thread::sleep(SETTLED / 20);
             place.check().unwrap();
         }
         std::fs::rename(&root, directory.path().join("moved")).unwrap();

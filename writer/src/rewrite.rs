@@ -37,8 +37,10 @@ pub(crate) fn rewrite(connection: &Connection, path: &Path, last: WriterState) -
 }
 
 fn rewrite_wal(connection: &Connection, path: &Path) -> rusqlite::Result<()> {
-    let frames: i64 = connection.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get(1))?;
-    let frames = u64::try_from(frames).unwrap_or_default();
+    let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
+    let (busy, frames) = connection.query_row("PRAGMA wal_checkpoint(NOOP)", [], row)?;
+    // Busy, or no WAL at all: neither is possible under the locks that are held, and "no frames" would be wrong.
+    let frames = u64::try_from(frames).ok().filter(|_| busy == 0).ok_or_else(data_error)?;
     let page_bytes: u64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
     let wal = OpenFile::wal(connection).ok_or_else(data_error)?;
     let end = if frames == 0 {

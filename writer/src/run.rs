@@ -162,8 +162,7 @@ fn session(
         let batch = writer.intake.next(&writer.watermarks, config)?;
         writer.count_findings()?;
         if !batch.is_empty() {
-            writer.commit(batch)?;
-            *commits += 1;
+            writer.commit(batch, commits)?;
         } else if writer.last_work.elapsed() < config.spin {
             writer.begin_ahead()?;
             writer.intake.pause.make();
@@ -272,7 +271,7 @@ impl<'a, 'c> Writer<'a, 'c> {
     }
 
     /// Makes a batch durable, then tells its outcomes: never the other way round.
-    fn commit(&mut self, mut batch: Vec<Entry>) -> Result<(), Error> {
+    fn commit(&mut self, mut batch: Vec<Entry>, commits: &mut u64) -> Result<(), Error> {
         // Now and not ahead: what is committed to a file that was replaced is lost.
         self.kept.place.check()?;
         let waiting = self.kept.suspicion.isolate(&mut batch, self.kept.control)?;
@@ -284,6 +283,7 @@ impl<'a, 'c> Writer<'a, 'c> {
         crash::point("before_receipts");
         self.receipts.publish(&committed)?;
         crash::point("after_receipts");
+        *commits += 1;
         self.kept.suspicion.clear(&committed.entries, self.kept.control)?;
         self.count_foreign_writes(committed.foreign_writes)?;
         committed.rest.extend(waiting);
@@ -295,7 +295,9 @@ impl<'a, 'c> Writer<'a, 'c> {
 
     /// Commits a batch; while a large one is applied and synced, another thread reads what follows it.
     fn commit_and_read_ahead(&mut self, batch: Vec<Entry>) -> (Result<Committed, Error>, Result<(), Error>) {
-        let is_large = batch.iter().map(|entry| entry.bytes).sum::<usize>() > READ_AHEAD_BYTES_MIN;
+        // Where a command is tried alone, it is to blame for what happens, and nobody else.
+        let is_large = !self.kept.suspicion.is_cautious()
+            && batch.iter().map(|entry| entry.bytes).sum::<usize>() > READ_AHEAD_BYTES_MIN;
         let (intake, watermarks, config) = (&mut self.intake, &self.watermarks, self.kept.config);
         let (suspicion, control) = (&*self.kept.suspicion, &mut *self.kept.control);
         let mut committer = Committer { books: &mut self.books, watermarks, suspicion, control, config };

@@ -73,6 +73,11 @@ impl Suspicion {
         Ok(rest)
     }
 
+    /// Whether commands are tried one at a time, because one of them may be a killer.
+    pub(crate) fn is_cautious(&self) -> bool {
+        self.cautious
+    }
+
     /// The command at hand was run and is about to be committed: if the writer dies now, it is not of the command.
     ///
     /// A commit waits for the disk, so that is where a writer that is killed for other reasons mostly is.

@@ -182,6 +182,7 @@ fn commands_write_to_full_text_and_spatial_tables_that_were_carried_over() {
     let run = old.0.run(&["query", "STORE", "--db", "activity", sql, "--json"]).expect(0);
     assert_eq!(run.json()[0]["rows"], "7,8,9");
     exec("INSERT INTO notes(body) SELECT data_version FROM pragma_data_version").expect(6);
+    exec("INSERT INTO notes(body) SELECT data_version FROM PRAGMA_Data_Version").expect(6);
     assert_eq!(writer.stop(), 0);
     old.0.run(&["check", "STORE"]).expect(0);
 }
