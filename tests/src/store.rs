@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use penholder::{Config, Stop};
 use penholder_client::Client;
 use penholder_protocol::{Control, Layout, WriterState};
 use rustix::process::{Pid, Signal, kill_process};
@@ -333,6 +334,19 @@ impl Store {
     /// Lets new workers start again after [`tell_workers_to_stop`](Self::tell_workers_to_stop).
     pub fn let_workers_start(&self) {
         std::fs::remove_file(self.logs().join(STOP_FILE)).unwrap();
+    }
+
+    /// Applies what is left with a writer in this process, which is faster, and verifies the ledger.
+    pub fn settle_here_and_verify(&self) -> Verdict {
+        assert!(self.writer.is_none(), "a writer is running");
+        let mut config = Config::load(self.path()).unwrap();
+        config.schema = Some(self.schema.clone());
+        config.once = true;
+        let ended = penholder::run(&config.validate().unwrap(), &Stop::new(), &mut ());
+        if let Err(error) = ended {
+            panic!("a writer that is to end: {error}");
+        }
+        verify(self)
     }
 
     /// Ends the writer if one runs, applies what is left, and verifies the ledger.

@@ -9,8 +9,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use penholder_tests::Random;
 use penholder_tests::disk::Script;
+use penholder_tests::{Mix, Random, Store};
 
 /// States that are tried of each kind; `PENHOLDER_TEST_STATES` makes it more.
 fn states() -> usize {
@@ -42,22 +42,60 @@ fn in_parallel(count: usize, work: impl Fn(usize) + Sync) {
     });
 }
 
-#[test]
-fn a_power_cut_after_any_step_of_the_spool_the_receipts_and_the_control_file_loses_no_promise() {
+/// Lets a writer recover from every state that a power cut may leave of the small files, after every step.
+fn survives_every_cut(name: &str, script: &Script) {
     let seed = seed();
-    println!("seed {seed}");
-    let (script, mut random) = (Script::record(), Random::new(seed));
-    let cuts = script.cuts_of_small_files(&mut random);
-    let tried = states().min(cuts.len());
-    println!("{} steps, {} states, {tried} of them tried", script.steps(), cuts.len());
-    assert!(cuts.len() > 1000, "is the recording still there?");
-    // Evenly over the script, from a random first one.
-    let first = usize::try_from(random.below(cuts.len() as u64)).unwrap();
-    in_parallel(tried, |at| {
-        let cut = &cuts[(first + at * cuts.len() / tried) % cuts.len()];
+    let states = script.states_of_small_files(&mut Random::new(seed));
+    let (count, sampled) = (states.cuts.len(), states.sampled);
+    println!("{name}: {} steps, {count} states, {sampled} steps sampled, seed {seed}", states.steps);
+    assert!(count > 20, "is the recording still there?");
+    let begun = std::time::Instant::now();
+    in_parallel(count, |at| {
+        let cut = &states.cuts[at];
         let verdict = script.recover(cut);
-        assert!(verdict.problems.is_empty(), "{cut:?}: {verdict}");
+        assert!(verdict.problems.is_empty(), "{name}, seed {seed}: {cut:?}: {verdict}");
     });
+    println!("{:?}", begun.elapsed());
+}
+
+#[test]
+fn every_state_that_a_power_cut_may_leave_of_a_store_that_is_being_made_loses_no_promise() {
+    let script = Script::of(|store| {
+        store.start();
+        assert!(store.stop().success());
+    });
+    survives_every_cut("first start", &script);
+}
+
+#[test]
+fn every_state_that_a_power_cut_may_leave_of_a_segment_and_its_receipts_loses_no_promise() {
+    let before = |store: &mut Store| {
+        store.start();
+        assert!(store.stop().success());
+    };
+    let script = Script::after(before, |store| {
+        let client = store.start_worker(Mix::All, 6);
+        store.wait_until("a segment", |store| !store.segments().is_empty());
+        store.start();
+        client.finish();
+        assert!(store.stop().success());
+    });
+    survives_every_cut("one client", &script);
+}
+
+#[test]
+fn every_state_that_a_power_cut_may_leave_of_a_store_whose_writer_was_killed_loses_no_promise() {
+    let before = |store: &mut Store| {
+        store.start();
+        store.start_worker(Mix::All, 3).finish();
+    };
+    let script = Script::after(before, |store| {
+        let client = store.start_worker(Mix::Both, 2);
+        store.kill();
+        store.start();
+        client.finish();
+    });
+    survives_every_cut("killed writer", &script);
 }
 
 #[test]

@@ -1,18 +1,18 @@
 //! Power cuts on the simulated disk: which there are, and what a real writer makes of what they leave.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use super::{Disk, Image, Recording, Step};
 use crate::promises::note_power_loss;
 use crate::{Mix, Random, Store, Verdict};
 
-/// Changes of which every subset is tried; of more, so many random ones.
-const CHANGES_TRIED_ALL: usize = 4;
-
 /// A recorded piece of work: a store is made, written to by several clients, killed, restarted, and ended.
 #[derive(Debug)]
 pub struct Script {
-    recording: Recording,
+    pub(super) recording: Recording,
+    /// Steps after which everything had reached the medium.
+    pub(super) settled: usize,
     /// What stood before every path.
     root: String,
 }
@@ -23,7 +23,7 @@ pub struct Cut {
     /// Steps before it.
     pub step: usize,
     /// Changes that are lost.
-    lost: Vec<usize>,
+    pub(super) lost: Vec<usize>,
 }
 
 impl Script {
@@ -48,12 +48,20 @@ impl Script {
     /// Records what the processes of a new store do; the writer is killed in the end if it still runs.
     #[must_use]
     pub fn of(work: impl FnOnce(&mut Store)) -> Self {
+        Self::after(|_| (), work)
+    }
+
+    /// Records what they do once what `before` did has reached the medium.
+    #[must_use]
+    pub fn after(before: impl FnOnce(&mut Store), work: impl FnOnce(&mut Store)) -> Self {
         let mut store = Store::new().quiet();
         Recording::begin(&mut store);
+        before(&mut store);
+        let settled = Recording::so_far(&store).steps.len();
         work(&mut store);
         store.kill_if_running();
         let root = store.scratch().to_string_lossy().into_owned();
-        Self { recording: Recording::end(&mut store), root }
+        Self { recording: Recording::end(&mut store), settled, root }
     }
 
     /// Syncs that failed.
@@ -82,30 +90,6 @@ impl Script {
         self.recording.steps.len()
     }
 
-    /// Every cut that differs in the spool, the receipts and the control file, while SQLite's files are as their
-    /// last writer left them.
-    #[must_use]
-    pub fn cuts_of_small_files(&self, random: &mut Random) -> Vec<Cut> {
-        let mut disk = Disk::default();
-        let mut cuts = Vec::new();
-        for (at, step) in self.recording.steps.iter().enumerate() {
-            disk.feed(step);
-            let open = disk.open_changes(is_small);
-            if is_of_database(step, &disk) {
-                continue;
-            }
-            let subsets: Vec<Vec<usize>> = if open.len() <= CHANGES_TRIED_ALL {
-                (0..1_u64 << open.len()).map(|mask| subset(&open, mask)).collect()
-            } else {
-                let all = (1..=2).map(|which| subset(&open, u64::MAX * (which % 2)));
-                let drawn: Vec<u64> = (0..1 << CHANGES_TRIED_ALL).map(|_| random.bits()).collect();
-                all.chain(drawn.into_iter().map(|mask| subset(&open, mask))).collect()
-            };
-            cuts.extend(subsets.into_iter().map(|lost| Cut { step: at + 1, lost }));
-        }
-        cuts
-    }
-
     /// Lets a writer recover from a cut, and has the ledger verified.
     #[must_use]
     pub fn recover(&self, cut: &Cut) -> Verdict {
@@ -122,41 +106,30 @@ impl Script {
         self.recover_image(&disk, &image)
     }
 
-    fn disk_after(&self, steps: usize) -> Disk {
+    pub(super) fn disk_after(&self, steps: usize) -> Disk {
         let mut disk = Disk::default();
-        self.recording.steps[..steps].iter().for_each(|step| disk.feed(step));
+        for (at, step) in self.recording.steps[..steps].iter().enumerate() {
+            if at == self.settled {
+                disk.settle_all();
+            }
+            disk.feed(step);
+        }
         disk
     }
 
     fn recover_image(&self, disk: &Disk, image: &Image) -> Verdict {
-        let mut store = Store::new().quiet();
+        let store = Store::within(&in_memory()).quiet();
         image.lay_out(&format!("{}/store", self.root), &store.path());
         disk.now().lay_out(&format!("{}/logs", self.root), &store.logs());
         let heard = std::fs::read_dir(store.logs()).into_iter().flatten().map(Result::unwrap);
         let lengths: BTreeMap<_, _> = heard.map(|log| (log.path(), log.metadata().unwrap().len())).collect();
         note_power_loss(&store.logs(), &lengths);
-        store.settle_and_verify()
+        store.settle_here_and_verify()
     }
 }
 
-fn subset(open: &[usize], mask: u64) -> Vec<usize> {
-    open.iter().enumerate().filter(|(at, _)| mask >> (at % 64) & 1 == 1).map(|(_, change)| *change).collect()
-}
-
-fn is_small(path: &str) -> bool {
-    ["/spool", "/receipts", "/control", "/quarantine"].iter().any(|part| path.contains(part))
-}
-
-/// Whether a step changes nothing but a database, or nothing at all that a cut could take.
-fn is_of_database(step: &Step, disk: &Disk) -> bool {
-    match step {
-        Step::Create { path, .. } | Step::Unlink { path } | Step::MakeDirectory { path } => !is_small(path),
-        Step::SyncDirectory { path } => !is_small(path) && !path.ends_with("/store"),
-        Step::Rename { to, .. } => !is_small(to),
-        Step::Write { inode, .. }
-        | Step::Truncate { inode, .. }
-        | Step::Sync { inode }
-        | Step::SyncFailed { inode }
-        | Step::Forget { inode } => disk.name_of(*inode).is_none_or(|name| !is_small(&name)),
-    }
+/// Where states are laid out: syncs have nothing to tell any more, and cost most of the time on a disk.
+fn in_memory() -> PathBuf {
+    let memory = PathBuf::from("/dev/shm");
+    if memory.is_dir() { memory } else { std::env::temp_dir() }
 }

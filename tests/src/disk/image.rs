@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{DirBuilder, OpenOptions};
+use std::hash::{Hash, Hasher};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
@@ -51,6 +52,32 @@ impl Image {
 
     pub(super) fn file(&self, path: &str) -> Option<FileId> {
         self.names.get(path).copied()
+    }
+
+    /// Those of the files and directories whose path passes `counts`, and files without a name.
+    pub(super) fn only(&self, counts: impl Fn(&str) -> bool) -> Self {
+        let names: BTreeMap<_, _> = self
+            .names
+            .iter()
+            .filter(|(name, _)| counts(name))
+            .map(|(name, file)| (name.clone(), *file))
+            .collect();
+        let elsewhere: BTreeSet<_> =
+            self.names.iter().filter(|(name, _)| !counts(name)).map(|(_, file)| *file).collect();
+        let contents = self.contents.iter().filter(|(file, _)| !elsewhere.contains(file));
+        Self {
+            directories: self.directories.iter().filter(|path| counts(path)).cloned().collect(),
+            names,
+            contents: contents.map(|(file, content)| (*file, content.clone())).collect(),
+        }
+    }
+
+    /// Hashes what a process would find: directories, names, and what is in the files that have one.
+    pub(super) fn hash_named(&self, hasher: &mut impl Hasher) {
+        self.directories.hash(hasher);
+        for (name, file) in &self.names {
+            (name, self.contents.get(file)).hash(hasher);
+        }
     }
 
     /// Writes the files whose path begins with `from` below `to`, for nobody but us to see, as a writer demands.

@@ -6,12 +6,14 @@
 mod recording;
 mod image;
 mod cuts;
+mod states;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use cuts::{Cut, Script};
 pub use image::Image;
 pub use recording::{Recording, Step};
+pub use states::States;
 
 use crate::Random;
 
@@ -163,6 +165,11 @@ impl Disk {
             }
             Pending::Name(_) | Pending::Content(..) => self.pending.push(pending),
         }
+    }
+
+    /// Everything reaches the medium, as it does in time.
+    pub fn settle_all(&mut self) {
+        self.settle(|_| true);
     }
 
     fn settle(&mut self, reached: impl Fn(&Pending) -> bool) {

@@ -52,6 +52,12 @@ impl Recording {
         store.set("PENHOLDER_RECORD_BOOT", &boot.to_string_lossy());
     }
 
+    /// What was written down so far; nobody may be writing.
+    #[must_use]
+    pub fn so_far(store: &Store) -> Self {
+        Self::parse(&std::fs::read(trace_of(store)).unwrap_or_default())
+    }
+
     /// Ends it.
     #[must_use]
     pub fn end(store: &mut Store) -> Self {

@@ -15,7 +15,7 @@ pub(crate) fn run(arena: &mut Arena) -> Result<(), Skip> {
     let mut going = arena.next_round();
     while going {
         let script = Script::record();
-        for cut in script.cuts_of_small_files(&mut arena.random) {
+        for cut in script.states_of_small_files(&mut arena.random).cuts {
             let verdict = script.recover(&cut);
             assert!(verdict.problems.is_empty(), "{cut:?}: {verdict}");
             arena.count("simulated power cuts that took small files");
