@@ -54,11 +54,6 @@ const OPTIONS_REFUSED: [&str; 9] = [
 
 /// Refuses a SQLite that is known to lose data, or is not built as it was tested.
 pub(crate) fn check_build() -> Result<(), Error> {
-    let hint = "build Penholder with its bundled SQLite";
-    if rusqlite::version_number() < SQLITE_VERSION_MIN {
-        let what = format!("SQLite {} has the WAL-reset bug and can lose commits", rusqlite::version());
-        return Err(Error::refused(what, hint));
-    }
     let read = || {
         let connection = Connection::open_in_memory()?;
         let mut statement = connection.prepare("PRAGMA compile_options")?;
@@ -66,10 +61,20 @@ pub(crate) fn check_build() -> Result<(), Error> {
         options.collect::<rusqlite::Result<Vec<_>>>()
     };
     let options = read().map_err(Error::sqlite("ask how SQLite is built with", ":memory:"))?;
-    match options.iter().find(|option| OPTIONS_REFUSED.contains(&option.as_str())) {
-        Some(option) => Err(Error::refused(format!("SQLite is built with {option}"), hint)),
+    match objection(rusqlite::version_number(), &options) {
+        Some(what) => Err(Error::refused(what, "build Penholder with its bundled SQLite")),
         None => Ok(()),
     }
+}
+
+/// Why a SQLite of this version and with these options will not do.
+fn objection(version: i32, options: &[String]) -> Option<String> {
+    if version < SQLITE_VERSION_MIN {
+        let (major, minor, patch) = (version / 1_000_000, version / 1000 % 1000, version % 1000);
+        return Some(format!("SQLite {major}.{minor}.{patch} has the WAL-reset bug and can lose commits"));
+    }
+    let refused = options.iter().find(|option| OPTIONS_REFUSED.contains(&option.as_str()));
+    refused.map(|option| format!("SQLite is built with {option}"))
 }
 
 /// A database as the writer uses it; the connection outlives it, so that statements can stay prepared.
@@ -349,5 +354,37 @@ pub(crate) fn value_of(value: ValueRef<'_>) -> Value {
         ValueRef::Real(real) => Value::Real(real),
         ValueRef::Text(text) => Value::Text(String::from_utf8_lossy(text).into_owned()),
         ValueRef::Blob(blob) => Value::Blob(blob.to_vec()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sqlite_that_is_too_old_or_built_without_what_is_relied_on_is_refused_by_name() {
+        let built = |options: &[&str]| options.iter().map(|option| (*option).to_owned()).collect::<Vec<_>>();
+        let usual = built(&["COMPILER=gcc", "THREADSAFE=1"]);
+        assert_eq!(objection(SQLITE_VERSION_MIN, &usual), None);
+        let message = objection(SQLITE_VERSION_MIN - 1, &usual).unwrap();
+        assert!(message.contains("3.51.2"), "{message}");
+        for option in OPTIONS_REFUSED {
+            let message = objection(SQLITE_VERSION_MIN, &built(&["COMPILER=gcc", option])).unwrap();
+            assert!(message.contains(option), "{message}");
+        }
+        assert!(check_build().is_ok());
+    }
+
+    #[test]
+    fn a_connection_that_does_not_sync_every_commit_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let connection = Connection::open(directory.path().join("activity.db")).unwrap();
+        connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(())).unwrap();
+        connection.pragma_update(None, "synchronous", "full").unwrap();
+        check_durability(&connection, "activity").unwrap();
+        connection.pragma_update(None, "synchronous", "normal").unwrap();
+        let message = check_durability(&connection, "activity").unwrap_err().to_string();
+        assert!(message.contains("synchronous 1"), "{message}");
     }
 }

@@ -10,6 +10,7 @@ use crate::control::ControlFile;
 use crate::intake::Intake;
 use crate::receipts::Receipts;
 use crate::stream::Finished;
+use crate::watermark::Watermarks;
 use crate::{Error, crash};
 
 /// Reclaims what the intake has finished. Order: what a restored database is measured against, durable; unlink;
@@ -20,19 +21,26 @@ pub(crate) fn reclaim(
     control: &mut ControlFile,
     clock: &Clock,
     receipts: &mut Receipts,
+    watermarks: &Watermarks,
 ) -> Result<(), Error> {
     let finished = intake.take_finished();
     for segment in &finished {
-        assert!(
-            receipts.is_told(segment.name.stream, segment.last),
-            "a segment goes when every command in it is committed in every database it touches, and told"
-        );
+        check(*segment, receipts, watermarks);
     }
     if !finished.is_empty() {
         delete(layout, &finished, control, clock)?;
     }
     // Whatever is over, whether or not this round found its last segment.
     intake.take_over().into_iter().try_for_each(|over| receipts.close(over))
+}
+
+/// Stays on in release: what is deleted is nowhere else.
+fn check(segment: Finished, receipts: &Receipts, watermarks: &Watermarks) {
+    let Finished { name, last } = segment;
+    assert!(
+        watermarks.highest(name.stream) >= last && receipts.is_told(name.stream, last),
+        "a segment goes when every command in it is committed in every database it touches, and told"
+    );
 }
 
 fn delete(
@@ -67,7 +75,21 @@ fn unlink(path: &Path) -> Result<(), Error> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
 mod tests {
+    use penholder_protocol::{SegmentKind, SegmentName, Sequence, StoreId, StreamId};
+
     use super::*;
+
+    #[test]
+    #[should_panic(expected = "a segment goes when every command in it is committed")]
+    fn no_segment_goes_whose_last_command_no_database_has() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::new(directory.path());
+        std::fs::create_dir(layout.receipts()).unwrap();
+        let receipts = Receipts::open(&layout, StoreId([1; 16]), |_| true).unwrap();
+        let name = SegmentName { stream: StreamId([2; 16]), number: 1, kind: SegmentKind::Sealed };
+        check(Finished { name, last: Sequence(0) }, &receipts, &Watermarks::default());
+        check(Finished { name, last: Sequence(1) }, &receipts, &Watermarks::default());
+    }
 
     #[test]
     fn what_a_client_put_in_the_place_of_its_segment_stops_nobody() {

@@ -365,7 +365,8 @@ impl<'a, 'c> Writer<'a, 'c> {
     fn tidy_a_little(&mut self) -> Result<(), Error> {
         self.last_reclaim = Instant::now();
         self.kept.place.check_all()?;
-        reclaim(self.kept.layout, &mut self.intake, self.kept.control, &self.books.clock, &mut self.receipts)
+        let (receipts, clock, watermarks) = (&mut self.receipts, &self.books.clock, &self.watermarks);
+        reclaim(self.kept.layout, &mut self.intake, self.kept.control, clock, receipts, watermarks)
     }
 
     /// Does what can wait until there is nothing better to do.

@@ -73,10 +73,15 @@ impl Watermarks {
         let sql = "INSERT INTO _penholder_progress(owner, epoch, position, uid) VALUES (?1, ?2, ?3, ?4) \
                    ON CONFLICT (owner) DO UPDATE SET position = excluded.position";
         for Entry { stream, epoch, sequence, uid, .. } in moved(index, entries) {
-            assert!(*sequence > self.of(index, *stream), "a watermark only grows");
+            self.check(index, *stream, *sequence);
             database.run("move a watermark in", sql, (stream.0, epoch.0, sequence.0, uid))?;
         }
         Ok(())
+    }
+
+    /// Stays on in release: a watermark that goes back applies commands twice.
+    fn check(&self, index: usize, stream: StreamId, sequence: Sequence) {
+        assert!(sequence > self.of(index, stream), "a watermark only grows");
     }
 
     /// Takes over what a committed batch has moved.
@@ -100,4 +105,20 @@ fn moved(index: usize, entries: &[Entry]) -> impl Iterator<Item = &Entry> {
     let runs = entries.chunk_by(|one, other| one.stream == other.stream);
     let touching = move |entry: &&Entry| !entry.is_done && entry.touches.contains(index);
     runs.filter_map(move |run| run.iter().rev().find(touching))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "a watermark only grows")]
+    fn a_watermark_that_stays_or_goes_back_ends_the_writer() {
+        let stream = StreamId([1; 16]);
+        let watermarks =
+            Watermarks { known: vec![HashMap::from([(stream, Sequence(7))])], ..Watermarks::default() };
+        watermarks.check(0, stream, Sequence(8));
+        watermarks.check(1, stream, Sequence(1));
+        watermarks.check(0, stream, Sequence(7));
+    }
 }
