@@ -1,11 +1,13 @@
 /* Makes one call fail with EIO: the first open of a file whose path contains PENHOLDER_FAIL_OPEN, the first look at one
- * whose path ends in PENHOLDER_FAIL_STAT. To be put into LD_PRELOAD. */
+ * whose path ends in PENHOLDER_FAIL_STAT. With PENHOLDER_FAIL_WATCH, every watch of inotify fails as where there are no
+ * more. To be put into LD_PRELOAD. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -48,4 +50,16 @@ int statx(int directory, const char *restrict path, int flags, unsigned int mask
     if (!next)
         next = dlsym(RTLD_NEXT, "statx");
     return next(directory, path, flags, mask, result);
+}
+
+int inotify_add_watch(int queue, const char *path, uint32_t mask)
+{
+    static int (*next)(int, const char *, uint32_t);
+    if (getenv("PENHOLDER_FAIL_WATCH")) {
+        errno = ENOSPC;
+        return -1;
+    }
+    if (!next)
+        next = dlsym(RTLD_NEXT, "inotify_add_watch");
+    return next(queue, path, mask);
 }

@@ -297,6 +297,46 @@ fn a_spool_directory_that_is_renamed_and_back_loses_nothing() {
     assert!(is_applied(&store.client().execute(insert(3)).unwrap()));
 }
 
+/// The second signal does not wait for the batch; nothing of it is told, and the next writer applies it.
+#[test]
+fn a_second_signal_ends_the_writer_at_once() {
+    let mut store = Store::new();
+    store.settings("[batch]\ncommand_deadline_ms = 3600000\n");
+    store.start();
+    let endless = "UPDATE counter SET count = count WHERE 0 < (WITH RECURSIVE n(i) AS \
+                   (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n)";
+    let mut client = store.client();
+    client.submit(insert(1), Durability::Queued).unwrap();
+    store.wait_until("a row", |store| rows(store) == 1);
+    let endless = Command::from(Statement::new("activity", endless));
+    client.submit(endless, Durability::Queued).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    store.signal(Signal::TERM);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!store.writer_is_dead(), "the first signal waits for the batch");
+    store.signal(Signal::INT);
+    assert_eq!(store.wait_writer().code(), Some(1));
+    store.settings("[batch]\ncommand_deadline_ms = 50\n");
+    store.start();
+    assert!(is_applied(&client.execute(insert(2)).unwrap()), "the endless one is rejected, and no other");
+    assert_eq!(rows(&store), 2);
+}
+
+/// As where the system has no more watches to give.
+#[test]
+fn everything_is_applied_without_a_watch_on_the_spool() {
+    let mut store = Store::new().quiet();
+    store.settings("[wake]\nsafety_poll_ms = 50\n");
+    store.set("LD_PRELOAD", &shim("fail").to_string_lossy());
+    store.set("PENHOLDER_FAIL_WATCH", "1");
+    store.set("RUST_LOG", "warn");
+    store.start();
+    let workers = [store.start_worker(Mix::All, 100), store.start_worker(Mix::Both, 100)];
+    workers.into_iter().for_each(Process::finish);
+    assert!(store.complaints().contains("cannot watch"), "{}", store.complaints());
+    store.settle_and_verify().expect_clean();
+}
+
 #[test]
 fn restarts_without_work_leave_a_store_that_serves() {
     let mut store = Store::started();
