@@ -12,6 +12,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use penholder_tests::disk::Script;
 use penholder_tests::{Mix, Random, Store};
 
+/// States of one step up to which all are tried.
+const STATES_PER_STEP_MAX: usize = 4000;
+
 /// States that are tried of each kind; `PENHOLDER_TEST_STATES` makes it more.
 fn states() -> usize {
     let given = std::env::var("PENHOLDER_TEST_STATES").ok().and_then(|text| text.parse().ok());
@@ -45,7 +48,7 @@ fn in_parallel(count: usize, work: impl Fn(usize) + Sync) {
 /// Lets a writer recover from every state that a power cut may leave of the small files, after every step.
 fn survives_every_cut(name: &str, script: &Script) {
     let seed = seed();
-    let states = script.states_of_small_files(&mut Random::new(seed));
+    let states = script.states_of_small_files(&mut Random::new(seed), STATES_PER_STEP_MAX);
     let (count, sampled) = (states.cuts.len(), states.sampled);
     println!("{name}: {} steps, {count} states, {sampled} steps sampled, seed {seed}", states.steps);
     assert!(count > 20, "is the recording still there?");

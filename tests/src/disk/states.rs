@@ -6,9 +6,6 @@ use std::hash::{DefaultHasher, Hasher};
 use super::{Cut, Disk, Image, Script, Step};
 use crate::Random;
 
-/// States of one step of which all are tried; of more, so many random ones.
-const STATES_PER_STEP_MAX: usize = 4000;
-
 /// The power cuts of a script that differ in what they leave.
 #[derive(Debug)]
 pub struct States {
@@ -23,9 +20,10 @@ pub struct States {
 impl Script {
     /// The states of the small files after every step, while SQLite's files are as their last writer left them.
     ///
-    /// A step of a database changes no small file: there, all small changes arrived, or none.
+    /// A step of a database changes no small file: there, all small changes arrived, or none. Of a step with more than
+    /// `most` states, so many random ones are taken.
     #[must_use]
-    pub fn states_of_small_files(&self, random: &mut Random) -> States {
+    pub fn states_of_small_files(&self, random: &mut Random, most: usize) -> States {
         let mut disk = self.disk_after(self.settled);
         disk.settle_all();
         let mut known: BTreeMap<(usize, u64), Cut> = BTreeMap::new();
@@ -35,8 +33,11 @@ impl Script {
             let open = disk.open_changes(is_small);
             let of_database = is_of_database(step, &disk);
             database_steps += usize::from(of_database);
-            let (states, is_complete) =
-                if of_database { (vec![Vec::new(), open], true) } else { distinct(&disk, &open, random) };
+            let (states, is_complete) = if of_database {
+                (vec![Vec::new(), open], true)
+            } else {
+                distinct(&disk, &open, random, most)
+            };
             sampled += usize::from(!is_complete);
             for lost in states {
                 let state = fingerprint(&small_image(&disk, &lost));
@@ -48,7 +49,7 @@ impl Script {
 }
 
 /// What may be lost of the open changes, one choice for each different state that is left; and whether these are all.
-fn distinct(disk: &Disk, open: &[usize], random: &mut Random) -> (Vec<Vec<usize>>, bool) {
+fn distinct(disk: &Disk, open: &[usize], random: &mut Random, most: usize) -> (Vec<Vec<usize>>, bool) {
     let mut states: Vec<(Image, Vec<usize>)> = vec![(disk.synced.only(is_small), Vec::new())];
     let mut is_complete = true;
     for change in open {
@@ -65,7 +66,7 @@ fn distinct(disk: &Disk, open: &[usize], random: &mut Random) -> (Vec<Vec<usize>
                 }
             }
         }
-        while next.len() > STATES_PER_STEP_MAX {
+        while next.len() > most {
             is_complete = false;
             let victim = usize::try_from(random.below(next.len() as u64)).unwrap();
             next.swap_remove(victim);
