@@ -8,6 +8,17 @@ use std::time::Instant;
 const BLOCK: usize = 4096;
 const PROBES: usize = 100;
 
+const SYNC: &str = "fdatasync of 4 KiB";
+
+/// The same after the run: if somebody else used the disk meanwhile, whoever reads the numbers should see.
+pub(crate) fn describe_end(place: &Path) -> (String, String) {
+    (format!("{SYNC}, at the end"), sync(place))
+}
+
+fn sync(place: &Path) -> String {
+    format!("{:.0} us, appended {:.0} us", sync_us(place, false), sync_us(place, true))
+}
+
 /// One line each: what, and its value.
 pub(crate) fn describe(place: &Path, postgres: String) -> Vec<(String, String)> {
     let cpu = first_field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown".into());
@@ -20,10 +31,7 @@ pub(crate) fn describe(place: &Path, postgres: String) -> Vec<(String, String)> 
         ("memory", memory),
         ("system", format!("{} {}", std::env::consts::OS, kernel.trim())),
         ("file system", file_system(place)),
-        (
-            "fdatasync of 4 KiB",
-            format!("{:.0} us, appended {:.0} us", sync_us(place, false), sync_us(place, true)),
-        ),
+        (SYNC, sync(place)),
         ("SQLite", format!("{}, the same build everywhere", rusqlite::version())),
         (
             "durability",

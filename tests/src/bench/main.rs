@@ -144,6 +144,7 @@ fn measure(arguments: &Arguments) -> Results {
     measure(Experiment::Wakeups, load::wakeups);
     measure(Experiment::Fence, fence::measure);
     measure(Experiment::Split, split::measure);
+    results.machine.push(machine::describe_end(scratch));
     results
 }
 

@@ -55,7 +55,7 @@ impl fmt::Display for Terminal<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [machine, tables @ ..] = sheets(self.0);
         for row in machine.rows {
-            writeln!(f, "{:>26}: {}", row[0], row[1])?;
+            writeln!(f, "{:>31}: {}", row[0], row[1])?;
         }
         for sheet in tables.into_iter().filter(|sheet| !sheet.rows.is_empty()) {
             let mut table = Table::new();
