@@ -51,11 +51,10 @@ impl Goal {
 
     /// What, Penholder, the other side, ratio, goal, verdict.
     pub(crate) fn cells(&self) -> [String; 6] {
-        let bound = match (self.bound, self.reached.as_ref().is_some_and(|reached| reached.theirs.is_none()))
-        {
-            (Bound::AtLeast(bound), _) => format!("at least {}", number(bound)),
-            (Bound::AtMost(bound), true) => format!("at most {}", number(bound)),
-            (Bound::AtMost(bound), false) => format!("at most {}", ratio(bound)),
+        let bound = match self.bound {
+            Bound::AtLeast(bound) => format!("at least {}", plain(bound)),
+            Bound::AtMost(bound) if bound < 0.1 => format!("at most {}", ratio(bound)),
+            Bound::AtMost(bound) => format!("at most {}", plain(bound)),
         };
         let Some(reached) = &self.reached else {
             let none = String::new;
@@ -71,6 +70,11 @@ impl Goal {
             if self.bound.holds(reached.value()) { "met" } else { NOT_MET }.into(),
         ]
     }
+}
+
+/// A bound as one writes it down.
+fn plain(bound: f64) -> String {
+    ((bound * 100.0).round() / 100.0).to_string()
 }
 
 /// A ratio well below one is read more easily as a fraction.
@@ -149,31 +153,31 @@ impl Look<'_> {
         ]
     }
 
-    /// Rates beside what should cost nothing, by those without it.
+    /// What a command costs beside what should cost nothing, by what it costs without.
     fn costs(&self) -> [Goal; 4] {
         // What a larger B-tree costs everybody is not ours to avoid.
-        let growth = self.slowdown(Subject::RowsBulk, Peer::Connection).map_or(1.0, |plain| plain.min(1.0));
+        let growth =
+            self.cost(Subject::RowsBulk, Peer::Connection).map_or(1.0, |plain| plain.value().max(1.0));
         let goal = |name: &str, subject, growth: f64| {
-            let point = self.largest(subject, Peer::Penholder);
-            let what = format!("{name} {}, against none", name_amount(subject, point));
-            Goal::new(what, Bound::AtLeast(growth / 1.1), self.slowed(subject, Peer::Penholder))
+            let what = format!(
+                "{name} {}, against none",
+                amount_of(subject, self.largest(subject, Peer::Penholder))
+            );
+            Goal::new(what, Bound::AtMost(1.1 * growth), self.cost(subject, Peer::Penholder))
         };
         [
-            goal("8 processes beside", Subject::IdleApplied, 1.0),
-            goal("bulk beside", Subject::IdleBulk, 1.0),
-            goal("8 processes after", Subject::RowsApplied, growth),
-            goal("bulk after", Subject::RowsBulk, growth),
+            goal("8 processes, a command with", Subject::IdleApplied, 1.0),
+            goal("bulk, a command with", Subject::IdleBulk, 1.0),
+            goal("8 processes, a command after", Subject::RowsApplied, growth),
+            goal("bulk, a command after", Subject::RowsBulk, growth),
         ]
     }
 
-    /// The rate with most of it, and the rate with none.
-    fn slowed(&self, subject: Subject, peer: Peer) -> Option<Reached> {
+    /// The cost of a command with most of it, and with none.
+    fn cost(&self, subject: Subject, peer: Peer) -> Option<Reached> {
         let (most, none) = (self.largest(subject, peer)?, self.point(subject, peer, 0)?);
-        Some(Reached { ours: most.value(), theirs: Some(none.value()), unit: subject.unit() })
-    }
-
-    fn slowdown(&self, subject: Subject, peer: Peer) -> Option<f64> {
-        Some(self.slowed(subject, peer)?.value())
+        let microseconds = |point: &Point| 1e6 / point.value();
+        Some(Reached { ours: microseconds(most), theirs: Some(microseconds(none)), unit: "us" })
     }
 
     fn the_rest(&self) -> Vec<Goal> {
@@ -223,7 +227,7 @@ fn amount(point: Option<&Point>) -> String {
     point.map_or_else(|| "many".into(), |point| number(point.at as f64))
 }
 
-fn name_amount(subject: Subject, point: Option<&Point>) -> String {
+fn amount_of(subject: Subject, point: Option<&Point>) -> String {
     let what =
         if matches!(subject, Subject::IdleApplied | Subject::IdleBulk) { "idle streams" } else { "rows" };
     format!("{} {what}", amount(point))
