@@ -18,9 +18,9 @@ use super::progress::{self, Progress};
 use super::source::{Held, SCHEMA};
 use crate::{Error, crash};
 
-/// Page caches of the old and of the new database while one is copied to the other, KiB each; both are read and written
-/// in order.
-const COPY_CACHE_KIB: u32 = 4 << 10;
+/// Page caches of the old and of the new database while one is copied to the other, KiB each: both in order, as by
+/// VACUUM, which has this by default.
+const COPY_CACHE_KIB: u32 = 2 << 10;
 
 /// Page cache of the new database while its orphans are set to NULL, KiB.
 const CACHE_KIB: u32 = 16 << 10;

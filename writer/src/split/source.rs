@@ -94,7 +94,7 @@ impl Source {
         check_quiet(&file, &path)?;
         let pin = connect(&path, header, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         let begin = || {
-            pin.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA cache_size = -4096; BEGIN")?;
+            pin.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA cache_size = -2048; BEGIN")?;
             pin.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
         };
         begin().map_err(|error| explain(&path, &error))?;
@@ -111,7 +111,7 @@ impl Held {
     /// Another connection, for another thread; it also can only read.
     pub(super) fn connect(&self) -> Result<Connection, Error> {
         let connection = connect(&self.path, self.header, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        let settle = || connection.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA cache_size = -4096");
+        let settle = || connection.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA cache_size = -2048");
         settle().map_err(|error| explain(&self.path, &error))?;
         Ok(connection)
     }
@@ -120,7 +120,7 @@ impl Held {
     pub(super) fn attach_to(&self, connection: &Connection) -> Result<(), Error> {
         let attach = || {
             connection.execute(&format!("ATTACH ?1 AS {SCHEMA}"), [uri(&self.path, self.header)])?;
-            connection.execute_batch(&format!("PRAGMA {SCHEMA}.cache_size = -4096"))
+            connection.execute_batch(&format!("PRAGMA {SCHEMA}.cache_size = -2048"))
         };
         attach().map_err(|error| explain(&self.path, &error))
     }
