@@ -30,6 +30,13 @@ impl Random {
     pub fn below(&mut self, bound: u64) -> u64 {
         self.bits() % bound
     }
+
+    /// Puts things into an order of which each is as likely as the other.
+    pub fn shuffle<T>(&mut self, things: &mut [T]) {
+        for last in (1..things.len()).rev() {
+            things.swap(last, usize::try_from(self.below(last as u64 + 1)).unwrap());
+        }
+    }
 }
 
 /// What a command does to the ledger.

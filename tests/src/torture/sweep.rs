@@ -165,14 +165,14 @@ struct Sweep<'a> {
 
 /// Plays the points in a random order, so that a bounded run is a sample of everything.
 fn visit(arena: &mut Arena, mut points: Vec<Point>, template: &Template) {
-    shuffle(arena, &mut points);
+    arena.random.shuffle(&mut points);
     let mut jobs: Vec<Vec<Point>> = Vec::new();
     for script in Script::ALL {
         let of_script: Vec<_> = points.iter().filter(|point| point.script == script).cloned().collect();
         let size = if script.reuses_store() { RUNS_PER_STORE } else { 1 };
         jobs.extend(of_script.chunks(size).map(<[Point]>::to_vec));
     }
-    shuffle(arena, &mut jobs);
+    arena.random.shuffle(&mut jobs);
     let directory = arena.directory.clone();
     let sweep = Sweep {
         arena: Mutex::new(arena),
@@ -193,12 +193,6 @@ fn visit(arena: &mut Arena, mut points: Vec<Point>, template: &Template) {
     let all = sweep.next.load(Ordering::SeqCst) > sweep.jobs.len();
     let note = if all { "complete" } else { "a random part of all points" };
     sweep.lock().note(note.into());
-}
-
-fn shuffle<T>(arena: &mut Arena, things: &mut [T]) {
-    for last in (1..things.len()).rev() {
-        things.swap(last, usize::try_from(arena.random.below(last as u64 + 1)).unwrap());
-    }
 }
 
 impl<'a> Sweep<'a> {
