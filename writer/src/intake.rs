@@ -1,5 +1,7 @@
 //! Follows all streams of the spool and cuts batches from what they hold, fairly. Reads and decodes only.
 
+mod cut;
+
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
@@ -15,8 +17,8 @@ use crate::turns::Turns;
 use crate::watermark::Watermarks;
 use crate::{Config, Error};
 
-/// Polls without data after which a stream is only looked at when the doorbell rings.
-const HOT_POLLS: u32 = 256;
+/// Time since the last batch in which looks at everything are paced: the next commands are about to come.
+const BUSY_TIME: Duration = Duration::from_millis(10);
 
 /// Bytes that are read per turn to tell torn tails from damage, beyond which the others get theirs first.
 const SEARCHED_BYTES_PER_TURN: u64 = 1 << 20;
@@ -42,6 +44,7 @@ pub(crate) struct Intake {
     pub(crate) findings: Findings,
     /// Streams that were in the last batches: who may be about to submit again.
     regulars: usize,
+    last_batch: Instant,
     pub(crate) pause: Pause,
     sweep: Paced,
     rescan: Paced,
@@ -75,6 +78,7 @@ impl Intake {
             scratch: Vec::new(),
             findings: Findings::default(),
             regulars: 0,
+            last_batch: Instant::now(),
             pause: Pause::default(),
             sweep: Paced::new(),
             rescan: Paced::new(),
@@ -94,7 +98,8 @@ impl Intake {
 
     /// Reads what is there and cuts the next batch; empty if there is nothing to do.
     pub(crate) fn next(&mut self, watermarks: &Watermarks, config: &Config) -> Result<Vec<Entry>, Error> {
-        let busy = self.streams.values().any(|stream| !stream.queue.is_empty());
+        let busy =
+            self.last_batch.elapsed() < BUSY_TIME || self.in_turn().any(|stream| !stream.queue.is_empty());
         let started = Instant::now();
         let walked = self.walk(busy)?;
         // Half a walk knows half a stream.
@@ -103,25 +108,33 @@ impl Intake {
         }
         self.walk_time += started.elapsed();
         if walked {
-            let cut_short =
-                self.poll(watermarks, config, |_| true, Look { for_owner: true, ..Look::default() })?;
+            let cut_short = self.poll(
+                watermarks,
+                config,
+                |_| true,
+                Look { at_all: true, for_owner: true, ..Look::default() },
+            )?;
             let wanted_since = self.rescan.wanted || self.arrivals.wants_walk();
-            self.rescan.done(std::mem::take(&mut self.walk_time));
-            self.sweep.done(started.elapsed());
+            // Who comes with the walk is looked at along with all others, which takes longer than the walk.
+            let took = started.elapsed();
+            self.rescan.done(std::mem::take(&mut self.walk_time) + took);
+            self.sweep.done(took);
             self.rescan.wanted = wanted_since;
             self.sweep.wanted = cut_short;
         } else if self.sweep.is_due(busy) {
-            let cut_short = self.poll(watermarks, config, |_| true, Look::default())?;
+            let cut_short =
+                self.poll(watermarks, config, |_| true, Look { at_all: true, ..Look::default() })?;
             self.sweep.done(started.elapsed());
             self.sweep.wanted = cut_short;
         } else {
-            self.poll(watermarks, config, |stream| stream.idle_polls < HOT_POLLS, Look::default())?;
+            self.poll(watermarks, config, |stream| !stream.is_quiet(), Look::default())?;
         }
         self.gather(watermarks, config)?;
         let batch = self.cut(config);
         if !batch.is_empty() {
             let mut streams: Vec<_> = batch.iter().map(|entry| entry.stream).collect();
             streams.dedup();
+            self.last_batch = Instant::now();
             self.regulars = streams.len().max(self.regulars - self.regulars.div_ceil(4));
         }
         Ok(batch)
@@ -133,7 +146,7 @@ impl Intake {
     /// commands that one has, and none is opened here.
     pub(crate) fn read_ahead(&mut self, watermarks: &Watermarks, config: &Config) -> Result<(), Error> {
         let look = Look { ahead: true, ..Look::default() };
-        self.poll(watermarks, config, |stream| stream.idle_polls < HOT_POLLS, look).map(drop)
+        self.poll(watermarks, config, |stream| !stream.is_quiet(), look).map(drop)
     }
 
     /// Whether the last look at everything brought nothing.
@@ -170,6 +183,7 @@ impl Intake {
 
     /// Takes back what a commit cut off, each command to the front of its stream.
     pub(crate) fn put_back(&mut self, rest: Vec<Entry>) {
+        let is_any = !rest.is_empty();
         for entry in rest.into_iter().rev() {
             let (id, uid) = (entry.stream, entry.uid);
             let stream = self.streams.entry(id).or_insert_with(|| {
@@ -178,6 +192,9 @@ impl Intake {
             });
             stream.queue_bytes += entry.bytes;
             stream.queue.push_front(entry);
+        }
+        if is_any {
+            self.settle_turns();
         }
     }
 
@@ -244,20 +261,21 @@ impl Intake {
     /// Takes note of a file in the spool.
     fn see(&mut self, name: SegmentName) -> Result<(), Error> {
         let layout = &self.rules.layout;
-        let path = layout.segment(name);
-        let failed = || Error::io("look at", &path);
         let is_finished = || self.findings.finished.iter().any(|finished| finished.name == name);
         if self.quarantine.holds(name) || self.arrivals.holds(name) || is_finished() {
             return Ok(());
         }
         let Some(stream) = self.streams.get_mut(&name.stream) else {
-            return self.arrivals.note(layout, name).map_err(failed());
+            return self.arrivals.note(layout, name).map_err(Error::io("look at", &layout.segment(name)));
         };
         if stream.has(name) {
             return Ok(());
         }
         // Between the directory and here it may have been reclaimed.
-        let Some(uid) = arrivals::owner(layout, name).map_err(failed())? else { return Ok(()) };
+        let Some(uid) = arrivals::owner(layout, name).map_err(Error::io("look at", &layout.segment(name)))?
+        else {
+            return Ok(());
+        };
         let reason = if uid != stream.uid {
             format!("it belongs to uid {uid}, and its stream to uid {}", stream.uid)
         } else if stream.see(name) {
@@ -307,14 +325,15 @@ impl Intake {
         let share = (config.batch_bytes_max / users).max(config.turn_bytes);
         self.queued.clear();
         self.queued.resize(users, 0);
-        for stream in self.streams.values().filter(|stream| stream.queue_bytes > 0) {
-            if let Some(queued) = self.turns.user(stream.uid).and_then(|user| self.queued.get_mut(user)) {
+        for ((_, user), id) in self.turns.iter() {
+            if let (Some(queued), Some(stream)) = (self.queued.get_mut(user), self.streams.get(&id)) {
                 *queued += stream.queue_bytes;
             }
         }
         let look = Look { walks: self.arrivals.walks(), ..look };
         let mut left_out = false;
-        for ((_, user), id) in self.turns.iter() {
+        let in_turn = self.turns.iter().map(|((_, user), id)| (user, id));
+        for (user, id) in in_turn.chain(self.turns.resting().filter(|_| look.at_all)) {
             let Some(queued) = self.queued.get_mut(user) else { continue };
             if *queued >= share || self.findings.searched >= SEARCHED_BYTES_PER_TURN {
                 left_out = true;
@@ -328,56 +347,36 @@ impl Intake {
             stream.poll(&self.rules, watermarks, &mut self.scratch, &mut self.findings, look)?;
             *queued += stream.queue_bytes - before;
         }
+        if look.at_all {
+            self.settle_turns();
+        }
         self.findings.searched = 0;
         self.rescan.wanted |= std::mem::take(&mut self.findings.wants_walk);
         Ok(left_out)
     }
 
+    /// The streams that have commands, or had some of late.
+    fn in_turn(&self) -> impl Iterator<Item = &Stream> {
+        self.turns.iter().filter_map(|(_, id)| self.streams.get(&id))
+    }
+
+    fn settle_turns(&mut self) {
+        let streams = &self.streams;
+        self.turns.settle(|id| streams.get(&id).is_some_and(Stream::is_quiet));
+    }
+
     /// Waits a moment for the streams of the last batches, so that one sync serves them all.
     fn gather(&mut self, watermarks: &Watermarks, config: &Config) -> Result<(), Error> {
-        let ready = |intake: &Self| intake.streams.values().filter(|stream| !stream.queue.is_empty()).count();
+        let ready = |intake: &Self| intake.in_turn().filter(|stream| !stream.queue.is_empty()).count();
         let started = Instant::now();
         let mut found = ready(self);
         while found > 0 && found < self.regulars && started.elapsed() < config.gather {
             self.pause.make();
-            let which = |stream: &Stream| stream.queue.is_empty() && stream.idle_polls < HOT_POLLS;
+            let which = |stream: &Stream| stream.queue.is_empty() && !stream.is_quiet();
             self.poll(watermarks, config, which, Look::default())?;
             found = ready(self);
         }
         Ok(())
-    }
-
-    /// Cuts a batch: bounded, fair by bytes, commands of a stream in order, one kind of command.
-    ///
-    /// A batch holds commands over one database or commands over several, never both. In the former, a stream is cut
-    /// where it goes back to a database that commits earlier: a crash between two commits must leave a prefix of it.
-    fn cut(&mut self, config: &Config) -> Vec<Entry> {
-        let mut batch: Vec<Entry> = Vec::new();
-        let (mut bytes, mut passed_over) = (0, None);
-        for (place, id) in self.turns.iter() {
-            let Some(stream) = self.streams.get_mut(&id) else { continue };
-            let mut reached = 0;
-            while let Some(entry) = stream.queue.front() {
-                let several = entry.touches.are_several();
-                let fits = batch.first().map(|first| first.touches).is_none_or(|first| {
-                    // Of commands over several, all that a crash leaves to be done is recorded in one first database.
-                    first.are_several() == several && (!several || first.first() == entry.touches.first())
-                });
-                let full = bytes >= config.batch_bytes_max || batch.len() >= config.batch_commands_count_max;
-                if !fits || full || entry.touches.first() < reached {
-                    passed_over = passed_over.or(Some(place));
-                    break;
-                }
-                reached = if several { 0 } else { entry.touches.first() };
-                bytes += entry.bytes;
-                batch.extend(stream.queue.pop_front());
-            }
-            if stream.queue.is_empty() {
-                stream.queue_bytes = 0;
-            }
-        }
-        self.turns.begin_with(passed_over);
-        batch
     }
 
     /// How long nothing can happen that no event announces.

@@ -1,17 +1,18 @@
 //! One stream as the writer follows it: its segments in order, and the commands read and not yet applied.
 
+mod entries;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use penholder_protocol::{
-    Epoch, Layout, PackedCommand, SegmentHeader, SegmentKind, SegmentName, Sequence, StoreId, StreamId,
-    Submitted,
+    Epoch, Layout, SegmentHeader, SegmentKind, SegmentName, Sequence, StoreId, StreamId,
 };
 
 use crate::Error;
 use crate::arrivals::Walks;
-use crate::batch::{Entry, Touches};
+use crate::batch::Entry;
 use crate::grants::{Grants, Roles};
 use crate::quarantine::Condemned;
 use crate::references::Along;
@@ -20,6 +21,9 @@ use crate::watermark::Watermarks;
 
 /// Segments of a stream that are remembered ahead of the one that is read; those behind are found again later.
 const WAITING_COUNT_MAX: usize = 1024;
+
+/// Polls without data after which a stream is quiet.
+const HOT_POLLS: u32 = 256;
 
 /// How long a frame that does not validate may still be half visible, while its owner lives.
 const SUSPICION_TIME: Duration = Duration::from_millis(10);
@@ -74,6 +78,8 @@ pub(crate) struct Findings {
 /// What a poll can learn beside what the segments hold.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Look {
+    /// Look at streams that have been quiet, too.
+    pub(crate) at_all: bool,
     /// Ask for the lock of the segment: it is complete if its owner is gone.
     pub(crate) for_owner: bool,
     /// What the directory can have told.
@@ -176,6 +182,11 @@ impl Stream {
         self.current.is_none() && self.waiting.is_empty() && self.queue.is_empty() && is_searched
     }
 
+    /// Whether it has brought nothing for so long that it is only looked at along with everything.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.queue.is_empty() && self.idle_polls >= HOT_POLLS
+    }
+
     /// Whether a frame that does not validate must be looked at again soon.
     pub(crate) fn is_suspicious(&self) -> bool {
         self.suspicious_since.is_some() && !self.stopped
@@ -232,7 +243,7 @@ impl Stream {
             let (queue, queue_bytes) = (&mut self.queue, &mut self.queue_bytes);
             let read = segment.read(scratch, |submitted| {
                 *queue_bytes += submitted.bytes;
-                queue.extend(entries(submitted, (id, owner, epoch), rules, watermarks));
+                queue.extend(entries::of(submitted, (id, owner, epoch), rules, watermarks));
                 *queue_bytes < rules.turn_bytes
             });
             findings.searched += std::mem::take(&mut segment.searched);
@@ -336,59 +347,6 @@ fn remove_empty(rules: &Rules, name: SegmentName) {
     {
         log::warn!("cannot remove the empty segment {name}: {error}");
     }
-}
-
-fn entries(
-    submitted: Submitted,
-    (stream, (uid, roles), epoch): (StreamId, (u32, Roles), Epoch),
-    rules: &Rules,
-    watermarks: &Watermarks,
-) -> impl Iterator<Item = Entry> {
-    let highest = watermarks.highest(stream);
-    let (wants_results, submitted_ns) = (submitted.results, submitted.submitted_ns);
-    let touches_of_all = Touches::of_all(&submitted.commands, &rules.databases);
-    (submitted.first_sequence.0..).zip(submitted.commands.into_commands()).map(move |(sequence, mut command)| {
-        let sequence = Sequence(sequence);
-        let names = || rules.databases.iter().map(String::as_str);
-        let named = touches_of_all.unwrap_or_else(|| Touches::of(command.read(), &names()));
-        // What any database has is never widened: its watermark there stands.
-        let mut touches = if sequence > highest { rules.along.of(named) } else { named };
-        let mut is_done = false;
-        if sequence <= highest {
-            let pending = watermarks.pending(stream, sequence, named);
-            is_done = pending.is_empty();
-            if !is_done && pending != named {
-                log::warn!(
-                    "command {sequence} of stream {stream} is in one database only: a rollback was accepted"
-                );
-                command = part_of(&command, pending, &rules.databases);
-                touches = pending;
-            }
-        }
-        let bytes = command.read().stored_bytes();
-        Entry {
-            stream,
-            uid,
-            epoch,
-            sequence,
-            command,
-            touches,
-            roles,
-            is_done,
-            wants_results,
-            submitted_ns,
-            bytes,
-        }
-    })
-}
-
-/// The statements of a command that are for one of `touches`.
-fn part_of(command: &PackedCommand, touches: Touches, databases: &[String]) -> PackedCommand {
-    let mut part = command.read().unpack();
-    part.statements.retain(|statement| {
-        Touches::index_of(&statement.text.database, databases).is_some_and(|index| touches.contains(index))
-    });
-    PackedCommand::pack(&part)
 }
 
 #[cfg(test)]

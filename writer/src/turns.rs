@@ -13,6 +13,8 @@ pub(crate) struct Turns {
 struct User {
     uid: u32,
     streams: Vec<StreamId>,
+    /// Those that have been quiet for long: they are passed over without a look.
+    resting: Vec<StreamId>,
 }
 
 /// Where in the order a stream stands: the round, and the user in it.
@@ -23,7 +25,16 @@ impl Turns {
     pub(crate) fn push(&mut self, uid: u32, stream: StreamId) {
         match self.users.iter_mut().find(|user| user.uid == uid) {
             Some(user) => user.streams.push(stream),
-            None => self.users.push(User { uid, streams: vec![stream] }),
+            None => self.users.push(User { uid, streams: vec![stream], resting: Vec::new() }),
+        }
+    }
+
+    /// Takes the quiet streams out of turn, and puts those that are no longer quiet at the end.
+    pub(crate) fn settle(&mut self, is_quiet: impl Fn(StreamId) -> bool) {
+        for user in &mut self.users {
+            let woken: Vec<_> = user.resting.extract_if(.., |stream| !is_quiet(*stream)).collect();
+            user.resting.extend(user.streams.extract_if(.., |stream| is_quiet(*stream)));
+            user.streams.extend(woken);
         }
     }
 
@@ -31,8 +42,9 @@ impl Turns {
     pub(crate) fn retain(&mut self, keep: impl Fn(StreamId) -> bool) {
         for user in &mut self.users {
             user.streams.retain(|stream| keep(*stream));
+            user.resting.retain(|stream| keep(*stream));
         }
-        self.users.retain(|user| !user.streams.is_empty());
+        self.users.retain(|user| !user.streams.is_empty() || !user.resting.is_empty());
     }
 
     /// How many users there are.
@@ -42,15 +54,19 @@ impl Turns {
 
     /// The streams of a user that are followed.
     pub(crate) fn streams_count(&self, uid: u32) -> usize {
-        self.users.iter().find(|user| user.uid == uid).map_or(0, |user| user.streams.len())
+        let of = |user: &User| user.streams.len() + user.resting.len();
+        self.users.iter().find(|user| user.uid == uid).map_or(0, of)
     }
 
-    /// Which of the users it is.
-    pub(crate) fn user(&self, uid: u32) -> Option<usize> {
-        self.users.iter().position(|user| user.uid == uid)
+    /// The streams out of turn, and the users in whose turns they would be.
+    pub(crate) fn resting(&self) -> impl Iterator<Item = (usize, StreamId)> {
+        let of = |(place, user): (usize, &User)| -> Vec<_> {
+            user.resting.iter().map(|stream| (place, *stream)).collect()
+        };
+        self.users.iter().enumerate().flat_map(of)
     }
 
-    /// Every stream once: the first of every user, then the second of every user, and so on.
+    /// Every stream in turn once: the first of every user, then the second of every user, and so on.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Place, StreamId)> {
         let rounds = self.users.iter().map(|user| user.streams.len()).max().unwrap_or(0);
         let round = |round: usize| {
@@ -131,6 +147,18 @@ mod tests {
         let mut turns = turns(&[(1, 2), (2, 1)]);
         turns.retain(|stream| stream.0[0] == 1);
         assert_eq!((turns.users_count(), turns.streams_count(1), turns.streams_count(2)), (1, 2, 0));
-        assert_eq!((turns.user(1), turns.user(2)), (Some(0), None));
+    }
+
+    #[test]
+    fn a_quiet_stream_rests_and_comes_back_at_the_end_of_its_users_turns() {
+        let mut turns = turns(&[(1, 3), (2, 1)]);
+        turns.settle(|stream| stream == id(1, 0) || stream == id(2, 0));
+        assert_eq!(order(&turns), [(1, 1), (1, 2)]);
+        assert_eq!(turns.resting().collect::<Vec<_>>(), [(0, id(1, 0)), (1, id(2, 0))]);
+        assert_eq!((turns.users_count(), turns.streams_count(1), turns.streams_count(2)), (2, 3, 1));
+        turns.settle(|stream| stream == id(1, 1));
+        assert_eq!(order(&turns), [(1, 2), (2, 0), (1, 0)]);
+        turns.retain(|stream| stream != id(1, 1));
+        assert_eq!(turns.resting().count(), 0, "whoever is let go of need not be awake");
     }
 }
