@@ -71,7 +71,7 @@ impl Bed {
         self.run((next..next + BULK_CLIENTS).map(|client| Role::counted(Job::Bulk, &store, client, share)))
     }
 
-    /// Clients that apply one row each and stay, until [`dismiss`](Self::dismiss).
+    /// Clients that apply one row each and stay until their fleet is told to go.
     pub(crate) fn crowd(&mut self, streams: u64) -> Fleet {
         let fleet =
             Fleet::start(std::iter::once(Role::counted(Job::Idle, self.place(), self.next(), streams)));
