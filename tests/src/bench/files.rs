@@ -1,8 +1,8 @@
 //! What if: a queue of files. A client writes a file per command and renames it in; one writer applies whatever lies in
 //! the directory in one transaction, deletes the files, and answers in a file per client.
 //!
-//! The files are not synced: the answer comes after the commit, so it promises as much as ours. With a sync each, one
-//! client was five times slower.
+//! The files are not synced: the answer comes after the commit, so it promises as much as ours. A sync each would make
+//! it slower.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
