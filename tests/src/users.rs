@@ -71,8 +71,10 @@ pub fn shared_store(writer: Option<User>) -> Option<Store> {
     store.settings(&grants());
     std::fs::create_dir(store.logs()).unwrap();
     std::fs::set_permissions(store.logs(), PermissionsExt::from_mode(0o1777)).unwrap();
-    // Other users may not be able to reach the directory that was built into.
-    std::fs::copy(roles_program(), program(&store)).unwrap();
+    // Other users may not be able to reach the directory that was built into. Another process copies: a file that this one
+    // has open for writing is inherited by whatever another thread starts meanwhile, and cannot be run so long.
+    let copied = Command::new("cp").args([roles_program(), program(&store)]).status();
+    assert!(copied.unwrap().success());
     Some(store)
 }
 
