@@ -332,8 +332,9 @@ impl Intake {
         }
         let look = Look { walks: self.arrivals.walks(), ..look };
         let mut left_out = false;
-        let in_turn = self.turns.iter().map(|((_, user), id)| (user, id));
-        for (user, id) in in_turn.chain(self.turns.resting().filter(|_| look.at_all)) {
+        // First those out of turn: they have no other chance while the rest fill all the room there is.
+        let resting = look.at_all.then(|| self.turns.resting()).into_iter().flatten();
+        for (user, id) in resting.chain(self.turns.iter().map(|((_, user), id)| (user, id))) {
             let Some(queued) = self.queued.get_mut(user) else { continue };
             if *queued >= share || self.findings.searched >= SEARCHED_BYTES_PER_TURN {
                 left_out = true;

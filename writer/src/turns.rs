@@ -60,10 +60,8 @@ impl Turns {
 
     /// The streams out of turn, and the users in whose turns they would be.
     pub(crate) fn resting(&self) -> impl Iterator<Item = (usize, StreamId)> {
-        let of = |(place, user): (usize, &User)| -> Vec<_> {
-            user.resting.iter().map(|stream| (place, *stream)).collect()
-        };
-        self.users.iter().enumerate().flat_map(of)
+        let users = self.users.iter().enumerate();
+        users.flat_map(|(place, user)| user.resting.iter().map(move |stream| (place, *stream)))
     }
 
     /// Every stream in turn once: the first of every user, then the second of every user, and so on.

@@ -12,6 +12,12 @@ use super::*;
 use crate::grants::Grants;
 use crate::references::Along;
 
+fn stream(number: u16) -> StreamId {
+    let mut id = [0; 16];
+    id[..2].copy_from_slice(&number.to_be_bytes());
+    StreamId(id)
+}
+
 /// A spool, and an intake that reads it.
 struct Bench {
     _directory: tempfile::TempDir,
@@ -55,11 +61,9 @@ impl Bench {
 
     /// Puts a segment with commands of the given sequences into the spool.
     fn put_kind(&self, stream: u16, number: u32, sequences: std::ops::Range<u64>, kind: SegmentKind) {
-        let mut id = [0; 16];
-        id[..2].copy_from_slice(&stream.to_be_bytes());
         let header = SegmentHeader {
             store: StoreId([1; 16]),
-            stream: StreamId(id),
+            stream: self::stream(stream),
             number,
             epoch: Epoch(1),
             first_sequence: Sequence(sequences.start),
@@ -170,4 +174,29 @@ fn what_is_read_ahead_follows_on_the_batch_and_opens_no_segment() {
     assert!(sequences.iter().copied().eq(1..80), "{sequences:?}");
     assert!(ahead_count > 40, "{ahead_count}");
     assert!(bench.condemned.is_empty());
+}
+
+#[test]
+fn a_quiet_stream_that_wakes_is_heard_beside_one_that_fills_all_the_room_there_is() {
+    let mut bench = Bench::new();
+    (bench.intake.rules.turn_bytes, bench.config.turn_bytes) = (400, 400);
+    bench.config.batch_bytes_max = 400;
+    bench.put(1, 1, 1..8000);
+    bench.put_kind(2, 1, 1..2, SegmentKind::Live);
+    let name = bench.layout.segment(SegmentName { number: 1, stream: stream(2), kind: SegmentKind::Live });
+    let alive = std::fs::File::open(name).unwrap();
+    fs2::FileExt::try_lock_exclusive(&alive).unwrap();
+    let mut came = 0;
+    let is_quiet = |intake: &Intake| intake.streams[&stream(2)].is_quiet();
+    while came == 0 || !is_quiet(&bench.intake) {
+        came += bench.turn().iter().filter(|entry| entry.stream == stream(2)).count();
+    }
+    // The next command follows in the same file.
+    bench.put_kind(2, 1, 1..3, SegmentKind::Live);
+    while came < 2 {
+        bench.intake.sweep.wanted = true;
+        let batch = bench.turn();
+        assert!(batch.iter().any(|entry| entry.stream == stream(1)), "heard once the other has nothing more");
+        came += batch.iter().filter(|entry| entry.stream == stream(2)).count();
+    }
 }
