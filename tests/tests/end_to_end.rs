@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use penholder_client::{Client, ClientError, Durability};
-use penholder_protocol::{Applied, Command, Outcome, Statement, Value};
+use penholder_protocol::{Applied, Command, Outcome, Statement, StreamId, Value};
 use penholder_tests::{Mix, Plan, SealedSegment, Store};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -188,4 +188,23 @@ fn receipts_of_clients_that_are_gone_go_at_the_next_starts() {
         receipts <= 2 && rows <= 2,
         "{receipts} receipts and {rows} watermarks are left of 20 finished streams"
     );
+}
+
+#[test]
+fn watermarks_of_streams_that_begin_together_lie_together() {
+    let store = Store::started();
+    let begin = |sequence| {
+        let mut client = store.client();
+        applied(client.execute(insert("activity", sequence)).unwrap());
+        client.stream()
+    };
+    (1..=200).map(begin).for_each(drop);
+    let newest: Vec<_> = (201..=208).map(begin).collect();
+    // Each page of them is one more in the WAL, for every batch of these streams.
+    let database = store.database("activity");
+    let place = "SELECT rowid FROM _penholder_progress WHERE owner = ?1";
+    let place =
+        |stream: &StreamId| database.query_row(place, [stream.0], |row| row.get::<_, i64>(0)).unwrap();
+    let places: Vec<_> = newest.iter().map(place).collect();
+    assert!(places.array_windows().all(|[one, next]| next - one == 1), "{places:?}");
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// Such work may take this share of the writer's time while there is other work.
-const SHARE: u32 = 20;
+const SHARE: u32 = 40;
 
 /// When to do it again.
 #[derive(Debug)]

@@ -22,12 +22,13 @@ const FORMAT: i64 = 1;
 /// Files in quarantine that are looked at when the writer starts: what more there is was not left there for a while.
 const QUARANTINED_COUNT_MAX: usize = 20_000;
 
-/// Clock rows (the owner is a database's name) and watermarks (the owner is a stream's id) share a table, and every text
-/// sorts before every blob: a commit moves one of each, and they are on one page unless there are many streams.
+/// Clock rows (the owner is a database's name) and watermarks (the owner is a stream's id) share a table in the order in
+/// which they came: a commit moves one of each, and those of the newest streams are on the same few pages, however many
+/// idle streams there are. Every text sorts before every blob.
 const OWN_TABLES: &str = "
 CREATE TABLE IF NOT EXISTS _penholder_meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS _penholder_progress(owner PRIMARY KEY, position INTEGER NOT NULL, epoch INTEGER, uid INTEGER,
-    previous INTEGER, applied INTEGER, rejected INTEGER) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS _penholder_progress(owner PRIMARY KEY NOT NULL, position INTEGER NOT NULL, epoch INTEGER,
+    uid INTEGER, previous INTEGER, applied INTEGER, rejected INTEGER);
 CREATE VIEW IF NOT EXISTS _penholder_clock AS
     SELECT owner AS database, position AS tick, previous, applied, rejected FROM _penholder_progress
     WHERE owner < x'';
