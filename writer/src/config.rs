@@ -98,7 +98,7 @@ impl Config {
             batch_bytes_max: 4 << 20,
             batch_commands_count_max: 8192,
             batch_time_max: Duration::from_millis(50),
-            turn_bytes: 64 << 10,
+            turn_bytes: 128 << 10,
             command_deadline: Duration::from_secs(5),
             quota_stream_bytes: 64 << 20,
             streams_user_max: 4096,
