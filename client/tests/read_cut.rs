@@ -13,7 +13,7 @@ mod read_common;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use penholder_client::read::{ReadError, Snapshot};
 use penholder_protocol::Tick;
@@ -254,19 +254,4 @@ fn a_snapshot_cannot_write_and_survives_a_transaction_ended_under_it() {
     drop(snapshot);
     std::mem::forget(reader.snapshot().unwrap());
     assert_eq!(reader.snapshot().unwrap().newest(), Tick(1));
-}
-
-#[test]
-#[ignore = "a measurement: cargo test --release -p penholder-client --test read_cut -- --ignored --nocapture"]
-fn what_a_snapshot_costs() {
-    let store = Store::new();
-    let _writer = store.writer();
-    let mut reader = store.reader();
-    for _ in 0..3 {
-        let (rounds, began) = (100_000, Instant::now());
-        for _ in 0..rounds {
-            std::hint::black_box(reader.snapshot().unwrap().newest());
-        }
-        println!("{:?} per snapshot", began.elapsed() / rounds);
-    }
 }

@@ -12,7 +12,7 @@
 mod read_common;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use penholder_client::read::{Day, Large, LocalTime, Lookup, Project, ProjectDay, Span, Tracker};
 use read_common::{Random, Store};
@@ -251,51 +251,5 @@ fn days_are_shown_as_calendar_dates() {
     let shown = [(0, "1970-01-01"), (-1, "1969-12-31"), (11_016, "2000-02-29"), (DAY.0, "2026-11-20")];
     for (day, text) in shown {
         assert_eq!(Day(day).to_string(), text);
-    }
-}
-
-#[test]
-#[ignore = "a measurement: cargo test --release -p penholder-client --test read_join -- --ignored --nocapture"]
-fn what_a_join_costs_beside_that_of_attached_databases() {
-    let store = Store::new();
-    let count = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i <";
-    let projects = format!("{count} 99) INSERT INTO projects(id, name) SELECT i, 'p' || i FROM n");
-    let sessions = format!(
-        "{count} 300000) INSERT INTO activity_sessions(id, started_at, app, project_id) \
-         SELECT i, 0, 'app', i * 7919 % 100 FROM n"
-    );
-    store.writer().commit(&projects, &sessions);
-    let (mut reader, mut names) = (store.reader(), names());
-    let attached = rusqlite::Connection::open(store.layout().database("activity")).unwrap();
-    attached.execute("ATTACH ?1 AS config", [store.layout().database("config").to_str().unwrap()]).unwrap();
-    let large = Large { database: "activity", sql: "SELECT id, project_id FROM activity_sessions" };
-    let join =
-        "SELECT s.id, p.name FROM activity_sessions s LEFT JOIN config.projects p ON p.id = s.project_id";
-    let mut helped = || {
-        let snapshot = reader.snapshot().unwrap();
-        let mut bytes = 0;
-        let each = |row: &rusqlite::Row<'_>, name: Option<&String>| {
-            std::hint::black_box(row.get::<_, i64>(0)?);
-            bytes += name.map_or(0, String::len);
-            Ok(())
-        };
-        names.join(&snapshot, large, [], |row| row.get(1), each).unwrap();
-        bytes
-    };
-    let by_sqlite = || {
-        let mut statement = attached.prepare_cached(join).unwrap();
-        let mut rows = statement.query([]).unwrap();
-        let mut bytes = 0;
-        while let Some(row) = rows.next().unwrap() {
-            std::hint::black_box(row.get::<_, i64>(0).unwrap());
-            bytes += row.get_ref(1).unwrap().as_str_or_null().unwrap().map_or(0, str::len);
-        }
-        bytes
-    };
-    for _ in 0..4 {
-        let (began, sum) = (Instant::now(), helped());
-        let (took, began) = (began.elapsed(), Instant::now());
-        assert_eq!(sum, by_sqlite());
-        println!("300,000 rows: {took:?} with the helper, {:?} with ATTACH", began.elapsed());
     }
 }
