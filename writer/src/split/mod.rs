@@ -93,7 +93,7 @@ pub enum Ended {
 pub fn check(request: &Request, progress: &Arc<Progress>) -> Result<Plan, Error> {
     let config = config(request)?;
     let source = Source::open(&request.source)?;
-    let mut plan = survey(&source, request, Depth::Indexes, progress, || Ok(()))?.0.plan;
+    let mut plan = survey(&source, request, Depth::Indexes, progress)?.plan;
     let mut refuse = |error: Error| plan.refusals.push(error.to_string());
     for looked in [refuse_retired(request), publish::check_place(&config, request.force)] {
         if let Err(error) = looked {
@@ -130,10 +130,10 @@ pub fn split(request: &Request, progress: &Arc<Progress>) -> Result<Ended, Error
     let config = config(request)?;
     let source = Source::open(&request.source)?;
     let held = &source.held;
-    let (blueprint, hash) = survey(&source, request, Depth::Rows, progress, || held.hash(progress))?;
+    let blueprint = survey(&source, request, Depth::Rows, progress)?;
     blueprint.refuse_if_needed()?;
     let place = Place::take(&config, request.force)?;
-    let made = make(held, &blueprint, &place, &config, &hash, progress);
+    let made = make(held, &blueprint, &place, &config, progress);
     let (mut report, store) = match made {
         Ok(made) => made,
         Err(error) => {
@@ -160,28 +160,27 @@ pub fn split(request: &Request, progress: &Arc<Progress>) -> Result<Ended, Error
     Ok(Ended::Split(Box::new(report)))
 }
 
-/// Plans, and does `more`, while another thread looks whether the old data is sound.
-fn survey<T>(
+/// Plans while another thread looks whether the old data is sound.
+fn survey(
     source: &Source,
     request: &Request,
     depth: Depth,
     progress: &Arc<Progress>,
-    more: impl FnOnce() -> Result<T, Error>,
-) -> Result<(Blueprint, T), Error> {
+) -> Result<Blueprint, Error> {
     let held = &source.held;
     let (planned, unsound) = thread::scope(|scope| {
         let looking = scope.spawn(|| soundness::of(held, depth, progress));
-        let planned = plan::make(source, request, progress).and_then(|plan| more().map(|more| (plan, more)));
+        let planned = plan::make(source, request, progress);
         if planned.as_ref().is_err_and(|error| !error.is_damage()) {
             progress.stop();
         }
         (planned, join(looking))
     });
     match (planned, unsound) {
-        (Ok((mut blueprint, more)), Ok(unsound)) => {
+        (Ok(mut blueprint), Ok(unsound)) => {
             let refusals = blueprint.refusals_of(&unsound);
             blueprint.plan.refusals.extend(refusals);
-            Ok((blueprint, more))
+            Ok(blueprint)
         }
         // Then it is known which tables are.
         (Err(error), Ok(unsound)) if error.is_damage() && !unsound.is_empty() => {
@@ -197,7 +196,6 @@ fn make(
     blueprint: &Blueprint,
     place: &Place,
     config: &Config,
-    hash: &str,
     progress: &Arc<Progress>,
 ) -> Result<(Report, StoreId), Error> {
     let store = StoreId::random().map_err(Error::io("draw an id for", &config.store))?;
@@ -207,19 +205,20 @@ fn make(
     progress.enter(Stage::Copying);
     let mut reader = source.connect()?;
     progress::interrupt_with(&mut reader, progress).map_err(Error::sqlite("read", "the old database"))?;
-    let (seconds, expected) = together(
+    let (seconds, (expected, hash)) = together(
         progress,
         || build(source, blueprint, &paths, progress),
         // Moved there: it is closed when all is read.
         move || {
             let reader = reader;
-            verify::digest_source(&reader, blueprint, progress).map_err(|error| source.explain(error))
+            let digests = verify::digest_source(&reader, blueprint, progress);
+            Ok((digests.map_err(|error| source.explain(error))?, source.hash(progress)?))
         },
     )?;
     found(&place.aside, config, store)?;
     crash::point("split_copied");
     progress.enter(Stage::Verifying);
-    let (checked, found) = verify::prove(source, blueprint, &paths, hash, progress)?;
+    let (checked, found) = verify::prove(source, blueprint, &paths, &hash, progress)?;
     if checked.iter().any(|checked| !checked.integrity.is_empty()) {
         refuse_inherited(source, blueprint, progress)?;
     }
@@ -238,7 +237,7 @@ fn make(
         store_id: store.to_string(),
         store: config.store.clone(),
         source: plan.source,
-        source_blake3: hash.to_owned(),
+        source_blake3: hash,
         tables,
         databases: checked,
         orphans: blueprint.orphans,

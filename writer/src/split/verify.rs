@@ -23,11 +23,8 @@ use crate::Error;
 /// Most findings of one database that are kept.
 const FINDINGS_COUNT_MAX: u32 = 20;
 
-/// Page cache of the connection that looks up every index entry, KiB.
-const CHECK_CACHE_KIB: u32 = 16 << 10;
-
-/// Page cache of the connection that reads everything once, in order, KiB: a larger one is slower.
-const READ_CACHE_KIB: u32 = 2 << 10;
+/// Page cache of a connection that reads a new database, KiB: a larger one leaves the processor's cache, and is slower.
+const CACHE_KIB: u32 = 2 << 10;
 
 /// Digests by table, with the time that each took.
 pub(super) type Digests = BTreeMap<String, (Digest, f64)>;
@@ -121,13 +118,13 @@ fn digest_table(
 }
 
 /// Opens a new database to read it back; not read-only, so that closing it takes its write-ahead log away.
-fn open(path: &Path, side: Side, cache_kib: u32, progress: &Arc<Progress>) -> Result<Connection, Error> {
+fn open(path: &Path, side: Side, progress: &Arc<Progress>) -> Result<Connection, Error> {
     let failed = || Error::sqlite("read back", side.name());
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(failed())?;
     progress::interrupt_with(&mut connection, progress).map_err(failed())?;
     connection.pragma_update(None, "query_only", true).map_err(failed())?;
-    connection.pragma_update(None, "cache_size", format!("-{cache_kib}")).map_err(failed())?;
+    connection.pragma_update(None, "cache_size", format!("-{CACHE_KIB}")).map_err(failed())?;
     Ok(connection)
 }
 
@@ -161,14 +158,12 @@ pub(super) fn prove(
         pairs.into_iter().try_for_each(|(file, path)| file.sync_all().map_err(Error::io("sync", path)))
     };
     let check = || {
-        let one = |(side, path): (Side, &PathBuf)| {
-            check_integrity(&open(path, side, CHECK_CACHE_KIB, progress)?, side)
-        };
+        let one = |(side, path): (Side, &PathBuf)| check_integrity(&open(path, side, progress)?, side);
         each().map(one).collect::<Result<Vec<_>, Error>>()
     };
     let read = || {
         let one = |(side, path): (Side, &PathBuf)| {
-            read_back(&open(path, side, READ_CACHE_KIB, progress)?, blueprint, side, progress)
+            read_back(&open(path, side, progress)?, blueprint, side, progress)
         };
         let read = each().map(one).collect::<Result<Vec<_>, Error>>()?;
         source.check_unchanged(hash, progress).map(|()| read)
