@@ -32,7 +32,7 @@ impl ControlFile {
         }
         let file = OpenOptions::new().read(true).write(true).open(&path).map_err(Error::io("open", &path))?;
         show_life(&file);
-        let content = Control::read_from(&file).map_err(Error::io("read", &path))?;
+        let mut content = Control::read_from(&file).map_err(Error::io("read", &path))?;
         let names: Vec<_> = content.databases.iter().map(|slot| &slot.name).collect();
         if !names.iter().copied().eq(&config.databases) {
             return Err(Error::refused(
@@ -44,6 +44,9 @@ impl ControlFile {
                 "put the old list back into penholder.toml",
             ));
         }
+        // Clients learn the settings that bind them from here; the first write of the start tells them.
+        content.quota_stream_bytes = config.quota_stream_bytes;
+        content.free_bytes_min = config.free_bytes_min;
         Ok(Self { file, layout: layout.clone(), is_new, content })
     }
 
