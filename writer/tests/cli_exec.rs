@@ -140,6 +140,26 @@ fn stdin_without_a_writer_says_what_was_queued_and_stops() {
     assert_eq!(run.json().len(), 10);
 }
 
+#[cfg(debug_assertions)]
+#[test]
+fn a_query_asks_one_database_even_where_the_writer_died_between_its_two_commits() {
+    let store = Store::new();
+    let event = "INSERT INTO activity_events(at, kind) VALUES (1, 'x')";
+    let setting = json!({"db": "config", "sql": INSERT, "params": ["k", "v"]});
+    let input = json!({"tx": [setting, json!({"db": "activity", "sql": event})]}).to_string();
+    store.feed(&["exec", "STORE", "--stdin", "--level", "queued"], &input).expect(0);
+    let mut dying = store.command(&["serve", "STORE", "--once"]);
+    dying.env("PENHOLDER_CRASH_AT", "after_commit:1").status().unwrap();
+    let count = |database: &str, table: &str| {
+        let sql = format!("SELECT count(*) AS n FROM {table}");
+        let run = store.run(&["query", "STORE", "--db", database, &sql, "--json"]).expect(0);
+        assert!(run.stderr.contains("penholder serve"), "{run:?}");
+        run.json()[0]["n"].as_u64().unwrap()
+    };
+    assert_eq!((count("config", "settings"), count("activity", "activity_events")), (1, 0));
+    store.run(&["query", "STORE", "--db", "nowhere", "SELECT 1"]).expect(2);
+}
+
 #[test]
 fn a_query_reads_and_nothing_else() {
     let store = Store::new();

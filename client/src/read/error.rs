@@ -47,7 +47,8 @@ pub enum ReadError {
         /// The names that would have worked.
         known: Vec<String>,
     },
-    /// The databases stood at different ticks at every try, so that no cut over all of them is consistent.
+    /// The databases stood at different ticks at every try, so that no cut over all of them is consistent. Each alone
+    /// stays readable: [`Reader::single`](super::Reader::single).
     #[error(
         "no consistent cut: {ahead} already has tick {tick}, {behind} does not; {}",
         hint_for_uneven(*writer_running)
@@ -147,6 +148,6 @@ fn hint_for_uneven(writer_running: bool) -> &'static str {
         "the writer is between its commits and slow: try again"
     } else {
         "the writer died between its two commits: start `penholder serve`, it recovers; \
-         each database alone stays readable (Reader::single)"
+         each database alone stays readable"
     }
 }

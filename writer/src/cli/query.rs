@@ -1,6 +1,6 @@
 //! `penholder query`: one statement that reads, on a consistent snapshot.
 
-use penholder_client::read::Reader;
+use penholder_client::read::{ReadError, Reader, Snapshot};
 use penholder_protocol::Value;
 use rusqlite::fallible_iterator::FallibleIterator;
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
@@ -17,16 +17,29 @@ use super::render;
 pub(super) fn run(args: &QueryArgs, output: &mut Output) -> Result<Exit, Failure> {
     let params = exec::params(&args.params)?;
     let mut reader = Reader::open(&args.store)?;
-    let snapshot = reader.snapshot()?;
+    match reader.snapshot() {
+        // One database is asked, and that one is whole.
+        Err(error @ ReadError::Uneven { .. }) => output.remark(&error.to_string()),
+        taken => return print(&taken?, args, &params, output),
+    }
+    print(&reader.single(&args.db)?, args, &params, output)
+}
+
+fn print(
+    snapshot: &Snapshot<'_>,
+    args: &QueryArgs,
+    params: &[Value],
+    output: &mut Output,
+) -> Result<Exit, Failure> {
     let mut statement = prepare(snapshot.database(&args.db)?, &args.sql)?;
     let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
     if args.json {
         let names = json::distinct(&names);
-        each_row(&mut statement, &params, |values| output.json(&RowAsJson { names: &names, values }))?;
+        each_row(&mut statement, params, |values| output.json(&RowAsJson { names: &names, values }))?;
         return Ok(Exit::Ok);
     }
     let mut rows: Vec<Vec<Value>> = Vec::new();
-    each_row(&mut statement, &params, |values| {
+    each_row(&mut statement, params, |values| {
         rows.push(values.to_vec());
         Ok(())
     })?;
