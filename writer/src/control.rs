@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::time::Duration;
 
 use penholder_protocol::{Control, DatabaseSlot, Epoch, Layout, StoreId, Tick, WriterState, publish};
@@ -30,8 +30,7 @@ impl ControlFile {
         if is_new {
             Self::create(layout, config, Self::origin(layout, config)?)?;
         }
-        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(Error::io("open", &path))?;
-        show_life(&file);
+        let file = open(layout)?;
         let mut content = Control::read_from(&file).map_err(Error::io("read", &path))?;
         let names: Vec<_> = content.databases.iter().map(|slot| &slot.name).collect();
         if !names.iter().copied().eq(&config.databases) {
@@ -68,21 +67,25 @@ impl ControlFile {
     /// Publishes the control file of a new store: clients may connect from this moment on. Built where only the writer
     /// can write.
     pub(crate) fn create(layout: &Layout, config: &Config, origin: Origin) -> Result<(), Error> {
-        let mut content = new_content(config, origin);
-        let aside = layout.root().join("control.tmp");
-        let failed = || Error::io("create", &aside);
-        match std::fs::remove_file(&aside) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed()(error)),
-            Ok(()) | Err(_) => {}
+        publish_whole(layout, &mut new_content(config, origin))
+    }
+
+    /// Writes the file again if somebody deleted it under the writer: clients find the store by it, and nobody else
+    /// knows what stood there.
+    pub(crate) fn keep(&mut self) -> Result<(), Error> {
+        let path = self.layout.control();
+        let ours = self.file.metadata().map_err(Error::io("look at", &path))?;
+        match std::fs::symlink_metadata(&path) {
+            Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => Ok(()),
+            Ok(_) => Err(Error::Intruder { what: format!("{} was replaced", path.display()) }),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                log::warn!("{} was deleted: writing it again", path.display());
+                publish_whole(&self.layout, &mut self.content)?;
+                self.file = open(&self.layout)?;
+                Ok(())
+            }
+            Err(error) => Err(Error::io("look at", &path)(error)),
         }
-        let file =
-            OpenOptions::new().write(true).create_new(true).mode(0o644).open(&aside).map_err(failed())?;
-        content.write_to(&file, false).map_err(failed())?;
-        drop(file);
-        let bytes = std::fs::read(&aside).map_err(failed())?;
-        std::fs::remove_file(&aside).map_err(failed())?;
-        publish(layout.root(), layout.root(), "control", &bytes, 0o644)
-            .map_err(Error::io("create", &layout.control()))
     }
 
     /// Writes the content; with `durable`, it is on the medium when this returns.
@@ -96,6 +99,31 @@ impl ControlFile {
         self.content.state = state;
         self.write(false)
     }
+}
+
+/// Opens the file, with the sign of life in it.
+fn open(layout: &Layout) -> Result<File, Error> {
+    let path = layout.control();
+    let file = OpenOptions::new().read(true).write(true).open(&path).map_err(Error::io("open", &path))?;
+    show_life(&file);
+    Ok(file)
+}
+
+/// Makes the file appear with this content.
+fn publish_whole(layout: &Layout, content: &mut Control) -> Result<(), Error> {
+    let aside = layout.root().join("control.tmp");
+    let failed = || Error::io("create", &aside);
+    match std::fs::remove_file(&aside) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed()(error)),
+        Ok(()) | Err(_) => {}
+    }
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&aside).map_err(failed())?;
+    content.write_to(&file, false).map_err(failed())?;
+    drop(file);
+    let bytes = std::fs::read(&aside).map_err(failed())?;
+    std::fs::remove_file(&aside).map_err(failed())?;
+    publish(layout.root(), layout.root(), "control", &bytes, 0o644)
+        .map_err(Error::io("create", &layout.control()))
 }
 
 fn new_content(config: &Config, Origin { store, epoch }: Origin) -> Control {

@@ -365,6 +365,7 @@ impl<'a, 'c> Writer<'a, 'c> {
     fn tidy_a_little(&mut self) -> Result<(), Error> {
         self.last_reclaim = Instant::now();
         self.kept.place.check_all()?;
+        self.kept.control.keep()?;
         let (receipts, clock, watermarks) = (&mut self.receipts, &self.books.clock, &self.watermarks);
         reclaim(self.kept.layout, &mut self.intake, self.kept.control, clock, receipts, watermarks)
     }

@@ -163,6 +163,27 @@ fn a_backup_is_a_whole_copy_and_never_overwrites_anything() {
 }
 
 #[test]
+fn a_control_file_that_is_deleted_under_a_writer_comes_back() {
+    let store = Store::new();
+    let writer = store.serve();
+    let insert = |key: &str| store.run(&["exec", "STORE", "--db", "config", INSERT, key, "v"]).expect(0);
+    insert("a");
+    let control = store.path().join("control");
+    let id = || penholder_protocol::Control::read(&control).map(|content| (content.store, content.epoch));
+    let before = id().unwrap();
+    std::fs::remove_file(&control).unwrap();
+    let mut looks = (0..1000).map(|_| std::thread::sleep(std::time::Duration::from_millis(20)));
+    assert!(looks.any(|()| control.exists()), "it did not come back");
+    assert_eq!(id().unwrap(), before);
+    insert("b");
+    let status = store.run(&["status", "STORE", "--json"]).expect(0).json().remove(0);
+    assert_eq!(status["writer"]["running"], true);
+    assert_eq!(writer.stop(), 0);
+    store.run(&["serve", "STORE", "--once"]).expect(0);
+    assert_eq!(store.settings(), 2);
+}
+
+#[test]
 fn where_no_store_is_every_command_says_so() {
     let store = Store::empty();
     let tasks: [&[&str]; 5] = [
