@@ -241,6 +241,21 @@ fn diff_sees_storage_classes_and_keys_of_every_kind() {
 }
 
 #[test]
+fn diff_names_the_file_that_is_no_database() {
+    let old = Old::new();
+    let text = old.0.beside("schema.sql");
+    std::fs::write(
+        &text,
+        "CREATE TABLE t(a); -- long enough to be taken for the header of a database ".repeat(20),
+    )
+    .unwrap();
+    let a = old.0.beside("legacy.db");
+    let run = old.0.run(&["diff", a.to_str().unwrap(), text.to_str().unwrap()]).expect(1);
+    let said = format!("cannot compare {}: file is not a database; name a database", text.display());
+    assert!(run.stderr.contains(&said), "{run:?}");
+}
+
+#[test]
 fn the_writer_enforces_the_references_that_were_foreign_keys() {
     let old = Old::new();
     old.done();

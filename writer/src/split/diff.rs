@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, OpenFlags, params_from_iter};
+use rusqlite::{Connection, ErrorCode, OpenFlags, params_from_iter};
 use serde::Serialize;
 
 use super::catalog::{self, Column, quote};
@@ -131,9 +131,15 @@ impl Side {
     }
 }
 
-fn failed(path: &Path) -> impl FnOnce(rusqlite::Error) -> Error + use<> {
-    let database = path.display().to_string().trim_end_matches(".db").to_owned();
-    move |source| Error::Sqlite { operation: "compare", database, source }
+fn failed(path: &Path) -> impl FnOnce(rusqlite::Error) -> Error {
+    move |error| {
+        let hint = if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) {
+            "name a database, such as STORE/activity.db"
+        } else {
+            "look at it with `sqlite3 FILE \"PRAGMA integrity_check\"`"
+        };
+        Error::refused(format!("cannot compare {}: {error}", path.display()), hint)
+    }
 }
 
 fn compare(a: &Side, b: &Side, table: &str, named_max: usize) -> Result<Compared, Error> {
