@@ -14,7 +14,10 @@ use penholder_protocol::{EncodeError, Sequence, StreamId};
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The directory has no control file: no writer ever made a store here. Nothing was queued.
-    #[error("no store in {path}; run `penholder serve {path}` once to make one", path = path.display())]
+    #[error(
+        "no store in {path}: {path}/control is missing; `penholder serve {path}` makes one, or says what to put back",
+        path = path.display()
+    )]
     NoStore {
         /// The directory that was asked for.
         path: PathBuf,
@@ -182,6 +185,8 @@ fn hint_for_full(writer_running: bool) -> &'static str {
 fn hint_for_io(source: &io::Error) -> &'static str {
     if source.kind() == io::ErrorKind::PermissionDenied {
         "; a client needs to write the spool and read the receipts, usually by belonging to the store's group"
+    } else if source.kind() == io::ErrorKind::NotADirectory {
+        "; name the directory of a store"
     } else {
         ""
     }

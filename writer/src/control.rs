@@ -40,7 +40,7 @@ impl ControlFile {
                     path.display(),
                     config.databases
                 ),
-                "put the old list back into penholder.toml",
+                "put the old list back into PENHOLDER_DATABASES or penholder.toml, whichever has this one",
             ));
         }
         // Clients learn the settings that bind them from here; the first write of the start tells them.

@@ -57,7 +57,7 @@ pub enum Error {
         source: rusqlite::Error,
     },
     /// A file of the store could not be used.
-    #[error("{operation} {}: {source}", path.display())]
+    #[error("{operation} {}: {source}{}", path.display(), hint_for_io(source))]
     Io {
         /// What was being done.
         operation: &'static str,
@@ -66,6 +66,16 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+}
+
+fn hint_for_io(source: &io::Error) -> &'static str {
+    if source.kind() == io::ErrorKind::PermissionDenied {
+        "; run it as the owner of the store"
+    } else if source.kind() == io::ErrorKind::NotADirectory {
+        "; name the directory of a store"
+    } else {
+        ""
+    }
 }
 
 impl Error {

@@ -100,6 +100,9 @@ fn a_schema_that_is_not_there_is_refused_before_anything_is_made() {
     let store = Store::empty();
     let said = store.run(&["serve", "STORE", "--schema", "/nonexistent"]).expect(2).stderr;
     assert!(said.contains("/nonexistent") && said.contains("--schema"), "{said}");
+    let mut command = store.command(&["serve", "STORE"]);
+    let said = Run::of(&command.env("PENHOLDER_SCHEMA", "/nonexistent").output().unwrap()).expect(2).stderr;
+    assert!(said.contains("/nonexistent") && said.contains("PENHOLDER_SCHEMA"), "{said}");
     assert!(!store.path().exists());
 }
 

@@ -8,7 +8,7 @@
 
 mod cli_common;
 
-use cli_common::{INSERT, Store};
+use cli_common::{INSERT, Run, Store};
 
 #[test]
 fn a_writer_says_when_it_is_ready_and_ends_with_0_when_asked_to() {
@@ -186,17 +186,33 @@ fn a_control_file_that_is_deleted_under_a_writer_comes_back() {
 #[test]
 fn where_no_store_is_every_command_says_so() {
     let store = Store::empty();
-    let tasks: [&[&str]; 5] = [
+    let tasks: [&[&str]; 6] = [
         &["exec", "STORE", "--db", "config", "SELECT 1"],
         &["query", "STORE", "--db", "config", "SELECT 1"],
         &["status", "STORE"],
         &["rejected", "STORE"],
         &["check", "STORE"],
+        &["grants", "STORE"],
     ];
-    for words in tasks {
-        let run = store.run(words).expect(1);
-        assert!(run.stdout.is_empty() && run.stderr.contains("penholder serve"), "{run:?}");
-    }
+    let expect = |all: &[&[&str]], said: &str| {
+        for words in all {
+            let run = store.run(words).expect(1);
+            assert!(run.stdout.is_empty() && run.stderr.contains(said), "{run:?}");
+        }
+    };
+    expect(&tasks, &format!("`penholder serve {}`", store.path().display()));
+    std::fs::write(store.path(), "a file").unwrap();
+    expect(&tasks, &format!("{}/control: Not a directory", store.path().display()));
+    expect(&tasks, "name the directory of a store");
+    expect(&[&["serve", "STORE", "--once"]], "name the directory of a store");
+}
+
+#[test]
+fn a_ready_line_that_nobody_takes_is_said_in_words() {
+    let store = Store::empty();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let run = Run::of(&store.command(&["serve", "STORE", "--once"]).stdout(full).output().unwrap()).expect(1);
+    assert!(run.stderr.contains("takes the ready line: cannot write the output: "), "{run:?}");
 }
 
 #[test]

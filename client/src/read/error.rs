@@ -9,7 +9,10 @@ use penholder_protocol::Tick;
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The directory has no control file: no writer ever made a store here.
-    #[error("no store in {path}; run `penholder serve {path}` once to make one", path = path.display())]
+    #[error(
+        "no store in {path}: {path}/control is missing; `penholder serve {path}` makes one, or says what to put back",
+        path = path.display()
+    )]
     NoStore {
         /// The directory that was asked for.
         path: PathBuf,
@@ -138,6 +141,8 @@ fn hint_for_open(source: &rusqlite::Error) -> &'static str {
 fn hint_for(kind: io::ErrorKind) -> &'static str {
     if kind == io::ErrorKind::PermissionDenied {
         "; this user needs to read the store, usually by belonging to its group"
+    } else if kind == io::ErrorKind::NotADirectory {
+        "; name the directory of a store"
     } else {
         ""
     }

@@ -1,6 +1,6 @@
 //! How a command ends: the exit codes, and what is said on stderr.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io;
 use std::process::ExitCode;
 
@@ -76,6 +76,15 @@ impl Failure {
     /// Wraps an error with what was being done; for use with `map_err`.
     pub(super) fn on<E: Display>(doing: impl Display) -> impl FnOnce(E) -> Self {
         move |error| Self::new(format!("{doing}: {error}"))
+    }
+}
+
+impl Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pipe => f.write_str("nobody reads the output any more"),
+            Self::Said { message, .. } => f.write_str(message),
+        }
     }
 }
 

@@ -4,12 +4,13 @@ use std::os::unix::fs::MetadataExt;
 
 use penholder::{Config, Grants, OWNER, Verb};
 use penholder_client::read::{Reader, Snapshot};
+use penholder_protocol::Layout;
 use serde::Serialize;
 
 use super::args::GrantsArgs;
 use super::exit::{Exit, Failure};
 use super::output::Output;
-use super::render;
+use super::{render, status};
 
 #[derive(Serialize)]
 struct Report {
@@ -48,6 +49,7 @@ pub(super) fn run(args: &GrantsArgs, output: &mut Output) -> Result<Exit, Failur
 }
 
 fn report(args: &GrantsArgs) -> Result<Report, Failure> {
+    status::control(&Layout::new(&args.store))?;
     let config = Config::load(&args.store)?.validate()?;
     let owner_uid = std::fs::metadata(&args.store).map_err(Failure::on("cannot look at the store"))?.uid();
     let grants = Grants::look_up(&config, owner_uid)?;

@@ -12,7 +12,10 @@ use super::output::Output;
 /// Runs until a signal asks to stop, or with `--once` until the spool is empty.
 pub(super) fn run(args: &ServeArgs, output: &mut Output) -> Result<Exit, Failure> {
     let watchdog = sd_notify::watchdog_enabled();
-    let config = config(args, watchdog).map_err(|error| Failure::usage(error.to_string()))?;
+    let config = config(args, watchdog).map_err(|error| {
+        let is_wrong = matches!(error, penholder::Error::Refused { .. });
+        if is_wrong { Failure::usage(error.to_string()) } else { error.into() }
+    })?;
     let stop = Stop::new();
     stop.on_signals()?;
     let mut watch =
@@ -64,7 +67,7 @@ impl Observer for Watch<'_> {
             std::process::id()
         );
         if let Err(error) = self.output.line(&line).and_then(|()| self.output.finish()) {
-            log::warn!("nobody takes the ready line: {error:?}");
+            log::warn!("nobody takes the ready line: {error}");
         }
         tell(&[NotifyState::Ready, NotifyState::Status(&line)]);
     }

@@ -93,17 +93,18 @@ pub(super) fn run(args: &StatusArgs, output: &mut Output) -> Result<Exit, Failur
 
 /// Reads the control file of a store.
 pub(super) fn control(layout: &Layout) -> Result<Control, Failure> {
-    let path = layout.control();
-    Control::read(&path).map_err(|source| {
-        let no_store = source.kind() == io::ErrorKind::NotFound;
-        let root = layout.root().to_owned();
-        if no_store { ReadError::NoStore { path: root } } else { ReadError::Control { path, source } }.into()
-    })
+    Control::read(&layout.control()).map_err(|source| unreadable(layout, source))
+}
+
+fn unreadable(layout: &Layout, source: io::Error) -> Failure {
+    let (root, path) = (layout.root().to_owned(), layout.control());
+    let no_store = source.kind() == io::ErrorKind::NotFound;
+    if no_store { ReadError::NoStore { path: root } } else { ReadError::Control { path, source } }.into()
 }
 
 fn survey(store: &Path) -> Result<Status, Failure> {
     let layout = Layout::new(store);
-    let running = penholder_client::writer_running(store).map_err(Failure::on("cannot look for a writer"))?;
+    let running = penholder_client::writer_running(store).map_err(|error| unreadable(&layout, error))?;
     let control = control(&layout)?;
     let segments = spool::segments(&layout, &control)?;
     let mut reader = Reader::open(store)?;

@@ -57,7 +57,7 @@ pub(super) fn of_directory(directory: &Path, database: &str) -> Result<Vec<Migra
     if !directory.is_dir() {
         return Err(Error::refused(
             format!("{} is not a directory", directory.display()),
-            "correct --schema",
+            "name the directory of migrations in --schema, PENHOLDER_SCHEMA or penholder.toml, whichever names this one",
         ));
     }
     let directory = directory.join(database);
