@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process;
 use std::time::{Duration, Instant};
 
-use penholder_protocol::{Command, Layout, Outcome, Sequence, StoreId, StreamId};
+use penholder_protocol::{Command, Control, Layout, Outcome, Sequence, StoreId, StreamId, WriterState};
 
 use crate::quota::{Backlog, SpaceCheck};
 use crate::receipts::Receipts;
@@ -112,7 +112,7 @@ impl Client {
                 stream: ticket.stream,
                 sequence: ticket.sequence,
                 waited: timeout,
-                writer_running: self.writer_running(),
+                writer: self.writer_state(),
                 store: self.config.store.clone(),
             }),
         }
@@ -146,10 +146,17 @@ impl Client {
         self.backlog.bytes()
     }
 
-    /// Whether a writer serves the store now; false also if this process cannot tell.
+    /// What the store's writer is doing now; stopped also if this process cannot tell.
     #[must_use]
-    pub fn writer_running(&self) -> bool {
-        writer_running(&self.config.store).unwrap_or(false)
+    pub fn writer_state(&self) -> WriterState {
+        if !writer_running(&self.config.store).unwrap_or(false) {
+            return WriterState::Stopped;
+        }
+        match Control::read(&self.stream.layout().control()) {
+            Ok(Control { state: WriterState::Stalled, .. }) => WriterState::Stalled,
+            // One that starts has not said so yet.
+            Ok(_) | Err(_) => WriterState::Running,
+        }
     }
 
     /// The store's databases in commit order, as of when this client connected.
@@ -220,8 +227,8 @@ impl Client {
             self.stream.read_control()?;
             if let Some(quota_bytes) = full(self) {
                 let unapplied_bytes = self.backlog.bytes();
-                let writer_running = self.writer_running();
-                return Err(ClientError::Full { unapplied_bytes, quota_bytes, writer_running });
+                let writer = self.writer_state();
+                return Err(ClientError::Full { unapplied_bytes, quota_bytes, writer });
             }
         }
         if self.space.is_due() || self.stream.is_segment_due() {

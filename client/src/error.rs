@@ -4,7 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use penholder_protocol::{EncodeError, Sequence, StreamId};
+use penholder_protocol::{EncodeError, Sequence, StreamId, WriterState};
+
+/// What to do about a writer whose disk is full or fails.
+const STALLED: &str = "the writer is stalled, and its log says why";
 
 /// What can go wrong between a command and its outcome.
 ///
@@ -25,7 +28,7 @@ pub enum ClientError {
     /// No outcome came in time. The command stays queued; wait for its ticket again, do not submit it again.
     #[error(
         "no outcome for command {sequence} of stream {stream} within {waited:?}; it stays queued; {}",
-        hint_for_timeout(*writer_running, store)
+        hint_for_timeout(*writer, store)
     )]
     Timeout {
         /// The stream of the command.
@@ -34,23 +37,23 @@ pub enum ClientError {
         sequence: Sequence,
         /// How long was waited.
         waited: Duration,
-        /// Whether a writer runs: then it is busy, else somebody has to start one.
-        writer_running: bool,
+        /// A running one is busy, a stalled one waits for its disk, and a stopped one has to be started.
+        writer: WriterState,
         /// The store's directory.
         store: PathBuf,
     },
     /// The stream's commands that are not applied yet fill its quota. Nothing was queued.
     #[error(
         "{unapplied_bytes} bytes of this stream wait to be applied, the quota is {quota_bytes}; {}",
-        hint_for_full(*writer_running)
+        hint_for_full(*writer)
     )]
     Full {
         /// Bytes of this stream without an outcome.
         unapplied_bytes: u64,
         /// The store's quota for one stream, in bytes.
         quota_bytes: u64,
-        /// Whether a writer runs.
-        writer_running: bool,
+        /// What the writer is doing.
+        writer: WriterState,
     },
     /// The file system has less free space than the store demands before a submit. Nothing was queued.
     #[error(
@@ -166,19 +169,19 @@ impl ClientError {
     }
 }
 
-fn hint_for_timeout(writer_running: bool, store: &Path) -> String {
-    if writer_running {
-        "the writer is busy: wait longer".to_owned()
-    } else {
-        format!("no writer runs: start `penholder serve {}`", store.display())
+fn hint_for_timeout(writer: WriterState, store: &Path) -> String {
+    match writer {
+        WriterState::Running => "the writer is busy: wait longer".to_owned(),
+        WriterState::Stalled => STALLED.to_owned(),
+        WriterState::Stopped => format!("no writer runs: start `penholder serve {}`", store.display()),
     }
 }
 
-fn hint_for_full(writer_running: bool) -> &'static str {
-    if writer_running {
-        "the writer is busy: wait and submit again"
-    } else {
-        "no writer runs: start `penholder serve`"
+fn hint_for_full(writer: WriterState) -> &'static str {
+    match writer {
+        WriterState::Running => "the writer is busy: wait and submit again",
+        WriterState::Stalled => STALLED,
+        WriterState::Stopped => "no writer runs: start `penholder serve`",
     }
 }
 

@@ -51,5 +51,5 @@ pub use transaction::Transaction;
 
 pub use penholder_protocol::{
     Applied, Code, Command, EncodeError, Key, Outcome, Rejection, Sequence, Statement, StatementResult,
-    StreamId, Text, Tick, Value,
+    StreamId, Text, Tick, Value, WriterState,
 };

@@ -10,7 +10,7 @@ use penholder_client::{
     Client, ClientConfig, ClientError, Command, Durability, EncodeError, Statement, WhenFull, values,
 };
 use penholder_protocol::limits::{DEFINITIONS_COUNT_MAX, SEGMENT_BYTES_SOFT};
-use penholder_protocol::{Epoch, Layout, receipt};
+use penholder_protocol::{Epoch, Layout, WriterState, receipt};
 
 #[allow(dead_code, reason = "each test file uses its part")]
 mod fake_store;
@@ -137,7 +137,10 @@ fn a_full_quota_fails_the_submit_until_commands_are_applied() {
             Err(error) => break error,
         }
     };
-    assert!(matches!(error, ClientError::Full { quota_bytes: 2000, writer_running: false, .. }), "{error}");
+    assert!(
+        matches!(error, ClientError::Full { quota_bytes: 2000, writer: WriterState::Stopped, .. }),
+        "{error}"
+    );
     assert!(error.is_retryable() && error.to_string().contains("no writer runs"), "{error}");
     assert!((10..100).contains(&submitted), "{submitted} commands in 2000 bytes");
     assert_eq!(store.commands().len(), submitted);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use fake_store::{FakeReceipts, FakeStore, insert};
 use penholder_client::{
     Applied, Client, ClientError, Code, Durability, Outcome, Rejection, StatementResult, Tick, Value,
-    writer_running,
+    WriterState, writer_running,
 };
 use penholder_protocol::receipt::STATE_QUARANTINED;
 
@@ -32,14 +32,14 @@ fn rejected(message: &str) -> Outcome {
 }
 
 #[test]
-fn a_timeout_without_a_writer_says_how_to_start_one() {
-    let store = FakeStore::new();
+fn a_timeout_says_what_the_writer_does_and_how_to_start_one() {
+    let mut store = FakeStore::new();
     let mut client = Client::connect(store.path()).unwrap();
     let ticket = client.submit(insert(1), Durability::Queued).unwrap();
     let begun = Instant::now();
     let error = client.wait(ticket, SHORT).unwrap_err();
     assert!(begun.elapsed() >= SHORT && begun.elapsed() < LONG);
-    assert!(matches!(error, ClientError::Timeout { writer_running: false, .. }));
+    assert!(matches!(error, ClientError::Timeout { writer: WriterState::Stopped, .. }));
     let (text, serve) = (error.to_string(), format!("penholder serve {}", store.path().display()));
     assert!(
         text.contains("stays queued") && text.contains("no writer runs") && text.contains(&serve),
@@ -48,9 +48,15 @@ fn a_timeout_without_a_writer_says_how_to_start_one() {
 
     let writer = store.lock_as_writer();
     let error = client.wait(ticket, SHORT).unwrap_err();
-    assert!(matches!(error, ClientError::Timeout { writer_running: true, .. }));
+    assert!(matches!(error, ClientError::Timeout { writer: WriterState::Running, .. }));
     assert!(error.is_retryable() && error.to_string().contains("busy"), "{error}");
     assert!(writer_running(store.path()).unwrap());
+
+    store.control.state = WriterState::Stalled;
+    store.write_control();
+    let error = client.wait(ticket, SHORT).unwrap_err();
+    assert!(matches!(error, ClientError::Timeout { writer: WriterState::Stalled, .. }));
+    assert!(error.is_retryable() && error.to_string().contains("stalled, and its log says why"), "{error}");
     drop(writer);
     assert!(!writer_running(store.path()).unwrap());
     assert!(!writer_running(&store.path().join("nothing")).unwrap());

@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use penholder_client::{Client, ClientError, Durability};
+use penholder_client::{Client, ClientError, Durability, WriterState};
 use penholder_protocol::{Applied, Command, Outcome, Statement, StreamId, Value};
 use penholder_tests::{Mix, Plan, SealedSegment, Store};
 
@@ -142,7 +142,7 @@ fn submitting_works_without_a_writer_and_waiting_says_so() {
     let mut client = store.client();
     let ticket = client.submit(insert("activity", 1), Durability::Durable).unwrap();
     let error = client.wait(ticket, Duration::from_millis(50)).unwrap_err();
-    assert!(matches!(error, ClientError::Timeout { writer_running: false, .. }), "{error:?}");
+    assert!(matches!(error, ClientError::Timeout { writer: WriterState::Stopped, .. }), "{error:?}");
     assert!(error.to_string().contains("stays queued") && error.is_retryable(), "{error}");
     store.start();
     applied(client.wait(ticket, PATIENCE).unwrap());

@@ -9,7 +9,7 @@
 
 use std::time::{Duration, Instant};
 
-use penholder_client::{Client, ClientConfig, ClientError, Durability, WhenFull};
+use penholder_client::{Client, ClientConfig, ClientError, Durability, WhenFull, WriterState};
 use penholder_protocol::{Code, Command, Key, Outcome, Rejection, Statement, Value, limits};
 use penholder_tests::{Mix, Plan, SealedSegment, Store};
 
@@ -104,7 +104,7 @@ fn the_quota_of_a_stream_fails_or_blocks_by_choice() {
         }
         assert!(accepted < 100, "the quota does not hold");
     };
-    assert!(matches!(error, ClientError::Full { writer_running: false, .. }), "{error:?}");
+    assert!(matches!(error, ClientError::Full { writer: WriterState::Stopped, .. }), "{error:?}");
     assert!(error.is_retryable() && accepted >= 5, "{accepted}: {error}");
     let when_full = WhenFull::Block(Duration::from_millis(200));
     let mut blocking = Client::open(ClientConfig { when_full, ..ClientConfig::new(store.path()) }).unwrap();

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, Read};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use penholder_client::{Client, ClientError, Ticket};
@@ -160,17 +160,14 @@ impl Flight<'_> {
             return self.print(&Report::Queued);
         }
         let left = self.args.timeout.saturating_sub(submitted.elapsed());
-        let outcome = match client.wait(ticket, left) {
-            Ok(outcome) => Some(outcome),
-            Err(ClientError::Timeout { .. }) => None,
+        let error = match client.wait(ticket, left) {
+            Ok(outcome) => return self.print(&Report::Final(outcome)),
+            Err(error @ ClientError::Timeout { .. }) => error,
             Err(error) => return Err(error.into()),
         };
-        if let Some(outcome) = outcome {
-            return self.print(&Report::Final(outcome));
-        }
         if self.exit != Exit::TimedOut {
-            let error = timeout(client, self.args.timeout);
-            self.output.complain(&error);
+            let rest = "commands reported as queued will be applied: do not submit them again";
+            self.output.complain(&format!("{error}; {rest}"));
         }
         self.exit = self.exit.or_worse(Exit::TimedOut);
         self.print(&Report::Queued)
@@ -182,17 +179,6 @@ impl Flight<'_> {
         self.exit = self.exit.or_worse(report.exit());
         outcome::print_json(self.output, self.printed, report)
     }
-}
-
-fn timeout(client: &Client, timeout: Duration) -> String {
-    let hint = if client.writer_running() {
-        "the writer is busy"
-    } else {
-        "no writer runs: start `penholder serve`"
-    };
-    format!(
-        "no outcome within {timeout:?}; {hint}. Commands reported as queued will be applied: do not submit them again"
-    )
 }
 
 /// Parses lines until there are none, one is wrong, or nobody wants them any more.
