@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use penholder_protocol::Key;
 
+use super::aside_args::{QuarantineArgs, RejectedArgs};
 use super::migration_args::{DiffArgs, SplitArgs};
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failure, 2 usage, 3 a verification found something, 4 another writer holds the store, \
@@ -204,54 +205,6 @@ pub(super) struct StatusArgs {
     pub(super) json: bool,
 }
 
-/// Lists, shows, retries or drops rejected commands
-#[derive(Debug, Args)]
-#[command(before_help = "\
-Examples:
-  penholder rejected ./store
-  penholder rejected ./store show 0123456789abcdef0123456789abcdef-7
-  penholder rejected ./store retry 0123456789abcdef0123456789abcdef-7
-  penholder rejected ./store drop 0123456789abcdef0123456789abcdef-7")]
-pub(super) struct RejectedArgs {
-    /// Directory of the store
-    pub(super) store: PathBuf,
-    #[command(subcommand)]
-    pub(super) action: Option<RejectedAction>,
-    /// Prints one JSON object per command
-    #[arg(long, global = true)]
-    pub(super) json: bool,
-}
-
-/// What to do with rejected commands; to list them is the default.
-#[derive(Debug, Subcommand)]
-pub(super) enum RejectedAction {
-    /// Lists them, oldest first
-    List,
-    /// Shows one in full; the last line is in the form that `exec --stdin` takes
-    Show {
-        /// As listed: <stream>-<sequence>
-        id: String,
-    },
-    /// Submits them again as they were; what is applied is no longer listed
-    Retry {
-        /// As listed
-        #[arg(required = true)]
-        ids: Vec<String>,
-        /// How long to wait for each outcome
-        #[arg(long, value_parser = duration, default_value = "10s", value_name = "TIME")]
-        timeout: Duration,
-    },
-    /// Forgets them
-    Drop {
-        /// As listed
-        #[arg(required = true)]
-        ids: Vec<String>,
-        /// How long to wait for each outcome
-        #[arg(long, value_parser = duration, default_value = "10s", value_name = "TIME")]
-        timeout: Duration,
-    },
-}
-
 /// Shows who may do what: users, groups and their roles on every table
 #[derive(Debug, Args)]
 #[command(before_help = "\
@@ -264,52 +217,6 @@ pub(super) struct GrantsArgs {
     /// Prints one JSON object
     #[arg(long)]
     pub(super) json: bool,
-}
-
-/// Lists, shows, puts back or drops the files that the writer did not trust
-#[derive(Debug, Args)]
-#[command(before_help = "\
-Examples:
-  penholder quarantine ./store
-  penholder quarantine ./store show 0123456789abcdef0123456789abcdef-00000001.live
-  penholder quarantine ./store release 0123456789abcdef0123456789abcdef-00000001.live
-  penholder quarantine ./store show ID --commands | penholder exec ./store --stdin
-  penholder quarantine ./store drop 0123456789abcdef0123456789abcdef-00000001.live")]
-pub(super) struct QuarantineArgs {
-    /// Directory of the store
-    pub(super) store: PathBuf,
-    #[command(subcommand)]
-    pub(super) action: Option<QuarantineAction>,
-    /// Prints one JSON object per file
-    #[arg(long, global = true)]
-    pub(super) json: bool,
-}
-
-/// What to do with files in quarantine; to list them is the default.
-#[derive(Debug, Subcommand)]
-pub(super) enum QuarantineAction {
-    /// Lists them with their reasons
-    List,
-    /// Shows what can be read of one, where that ends and why, and what has an outcome already
-    Show {
-        /// As listed
-        id: String,
-        /// Prints only the commands without an outcome, in the form that `exec --stdin` takes
-        #[arg(long)]
-        commands: bool,
-    },
-    /// Puts them back into the spool as they are, unless the writer would not take them
-    Release {
-        /// As listed
-        #[arg(required = true)]
-        ids: Vec<String>,
-    },
-    /// Deletes them
-    Drop {
-        /// As listed
-        #[arg(required = true)]
-        ids: Vec<String>,
-    },
 }
 
 /// Verifies databases, spool and receipts against each other; exits with 3 on a finding
@@ -383,7 +290,8 @@ pub(super) fn color_of(arguments: &[OsString]) -> Color {
     color
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// Reads a time with its unit.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
     parsed.ok_or_else(|| "expected a time with a unit, such as 10s, 500ms or 2m".to_owned())
 }

@@ -1,6 +1,7 @@
 //! Tests of the command line as it is typed.
 #![allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
 
+use super::super::aside_args::RejectedAction;
 use super::*;
 
 fn parse(words: &[&str]) -> Result<Cli, clap::Error> {
@@ -21,11 +22,13 @@ fn the_definitions_are_consistent() {
 fn help_of_every_command_starts_with_examples() {
     let mut command = command();
     command.build();
-    for subcommand in command.get_subcommands_mut().filter(|subcommand| subcommand.get_name() != "help") {
-        let help = subcommand.render_help().to_string();
-        assert!(help.trim_start().starts_with("Examples:"), "{}", subcommand.get_name());
-    }
     assert!(command.render_long_help().to_string().starts_with("Examples:"));
+    let mut below = vec![&mut command];
+    while let Some(command) = below.pop() {
+        let help = command.render_help().to_string();
+        assert!(help.trim_start().starts_with("Examples:"), "{}", command.get_name());
+        below.extend(command.get_subcommands_mut().filter(|subcommand| subcommand.get_name() != "help"));
+    }
 }
 
 #[test]

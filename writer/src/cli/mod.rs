@@ -1,6 +1,7 @@
 //! The command line, as flow: arguments in, one function per command, an exit code out.
 
 mod args;
+mod aside_args;
 mod migration_args;
 mod logging;
 mod serve;

@@ -8,7 +8,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use serde::Serialize;
 
-use super::args::{QuarantineAction, QuarantineArgs};
+use super::aside_args::{QuarantineAction, QuarantineArgs};
 use super::exit::{Exit, Failure};
 use super::line::CommandAsJson;
 use super::output::{BAD, Output, STRONG};

@@ -9,7 +9,7 @@ use penholder_protocol::{Code, Command, Rejection, Sequence, StreamId, decode_co
 use rusqlite::Row;
 use serde::Serialize;
 
-use super::args::{RejectedAction, RejectedArgs};
+use super::aside_args::{RejectedAction, RejectedArgs};
 use super::exit::{Exit, Failure};
 use super::line::CommandAsJson;
 use super::output::{BAD, Output, STRONG};

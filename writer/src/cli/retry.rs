@@ -6,7 +6,7 @@ use penholder_client::Client;
 use penholder_client::read::Reader;
 use penholder_protocol::{Command, Outcome, Statement};
 
-use super::args::RejectedArgs;
+use super::aside_args::RejectedArgs;
 use super::exit::{Exit, Failure};
 use super::outcome::{self, Report};
 use super::output::Output;
