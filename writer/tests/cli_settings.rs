@@ -54,3 +54,62 @@ fn the_bounds_that_clients_keep_to_are_those_of_the_last_start() {
     restart(&[]);
     assert_eq!(bounds(&store), (64 << 20, 64 << 20));
 }
+
+#[test]
+fn a_flag_goes_over_its_variable_and_that_over_the_default() {
+    let store = Store::new();
+    let run = |variables: &[(&str, &str)], words: &[&str]| {
+        let words = [&["exec", "STORE", "--db", "config", INSERT, "k", "v", "--json"], words].concat();
+        Run::of(&store.command(&words).envs(variables.iter().copied()).output().unwrap())
+    };
+    let said = run(&[("PENHOLDER_TIMEOUT", "70ms")], &[]).expect(5).stderr;
+    assert!(said.contains("within 70ms"), "{said}");
+    let said = run(&[("PENHOLDER_TIMEOUT", "1h")], &["--timeout", "80ms"]).expect(5).stderr;
+    assert!(said.contains("within 80ms"), "{said}");
+    // No writer runs: only what is not waited for succeeds.
+    run(&[("PENHOLDER_LEVEL", "queued"), ("PENHOLDER_WINDOW", "9")], &[]).expect(0);
+    run(&[("PENHOLDER_LEVEL", "queued")], &["--level", "applied", "--timeout", "50ms"]).expect(5);
+    run(&[("PENHOLDER_LEVEL", "sometimes")], &[]).expect(2);
+    run(&[("PENHOLDER_WINDOW", "0")], &[]).expect(2);
+    let said = run(&[("PENHOLDER_COLOR", "always"), ("PENHOLDER_TIMEOUT", "0s")], &[]).expect(5).stderr;
+    assert!(said.contains('\u{1b}'), "{said}");
+    let said = run(&[("PENHOLDER_COLOR", "always"), ("PENHOLDER_TIMEOUT", "0s")], &["--color=never"])
+        .expect(5)
+        .stderr;
+    assert!(!said.contains('\u{1b}'), "{said}");
+}
+
+#[test]
+fn the_variables_of_commands_and_those_of_the_writer_do_not_disturb_each_other() {
+    let store = Store::empty();
+    let variables = [
+        ("PENHOLDER_COLOR", "never"),
+        ("PENHOLDER_LEVEL", "durable"),
+        ("PENHOLDER_TIMEOUT", "1s"),
+        ("PENHOLDER_WINDOW", "9"),
+        ("PENHOLDER_WAKE_NOTIFY", "off"),
+        ("PENHOLDER_DATABASES", "one,two"),
+    ];
+    for words in
+        [&["serve", "STORE", "--once"][..], &["grants", "STORE"], &["check", "STORE"], &["status", "STORE"]]
+    {
+        Run::of(&store.command(words).envs(variables).output().unwrap()).expect(0);
+    }
+    let mut child = store.command(&["exec", "STORE", "--stdin"]);
+    Run::of(&child.envs(variables).output().unwrap()).expect(0);
+}
+
+#[test]
+fn help_names_the_variable_of_a_flag() {
+    let store = Store::empty();
+    for (words, flags) in [
+        (&["exec", "--help"][..], &["COLOR", "LEVEL", "TIMEOUT", "WINDOW"][..]),
+        (&["rejected", "STORE", "retry", "--help"], &["TIMEOUT"]),
+        (&["rejected", "STORE", "drop", "--help"], &["TIMEOUT"]),
+    ] {
+        let help = store.run(words).expect(0).stdout;
+        for flag in flags {
+            assert!(help.contains(&format!("[env: PENHOLDER_{flag}=]")), "{flag} is not in {help}");
+        }
+    }
+}

@@ -1,10 +1,12 @@
 //! What can be typed: flags, texts and examples of every command.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use penholder_protocol::Key;
 
 use super::aside_args::{QuarantineArgs, RejectedArgs};
@@ -12,6 +14,12 @@ use super::migration_args::{DiffArgs, SplitArgs};
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failure, 2 usage, 3 a verification found something, 4 another writer holds the store, \
     5 timed out (the command stays queued), 6 at least one command was rejected.";
+
+/// The variable of `--color`.
+pub(super) const COLOR: &str = "PENHOLDER_COLOR";
+
+/// The variable of every `--timeout`.
+pub(super) const TIMEOUT: &str = "PENHOLDER_TIMEOUT";
 
 /// A single-writer sidecar for SQLite: one process holds the pen, everybody else slips it notes.
 #[derive(Debug, Parser)]
@@ -32,7 +40,7 @@ pub(super) struct Cli {
 #[derive(Debug, Args)]
 pub(super) struct Common {
     /// Colours in help, tables and messages
-    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN", env = COLOR)]
     pub(super) color: Color,
     /// Logs more, to stderr; twice for everything. `RUST_LOG` overrules it
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
@@ -138,10 +146,10 @@ pub(super) struct ExecArgs {
     #[arg(long)]
     pub(super) stdin: bool,
     /// What a command has to survive before the next step
-    #[arg(long, value_enum, default_value_t = Level::Applied)]
+    #[arg(long, value_enum, default_value_t = Level::Applied, env = "PENHOLDER_LEVEL")]
     pub(super) level: Level,
     /// How long to wait for an outcome; the command stays queued
-    #[arg(long, value_parser = duration, default_value = "10s", value_name = "TIME")]
+    #[arg(long, value_parser = duration, default_value = "10s", value_name = "TIME", env = TIMEOUT)]
     pub(super) timeout: Duration,
     /// Idempotency key: the same key gets the first outcome again
     #[arg(long, value_parser = key, value_name = "UUID", conflicts_with = "stdin")]
@@ -150,7 +158,7 @@ pub(super) struct ExecArgs {
     #[arg(long, value_name = "N", conflicts_with = "stdin")]
     pub(super) expect: Option<u64>,
     /// With --stdin, how many commands may be in flight
-    #[arg(long, value_name = "N", conflicts_with = "sql", default_value_t = 256)]
+    #[arg(long, value_name = "N", default_value_t = 256, env = "PENHOLDER_WINDOW")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=65_535))]
     pub(super) window: u32,
     /// Prints JSON; --stdin always does
@@ -278,16 +286,25 @@ pub(super) fn command() -> clap::Command {
     Cli::command()
 }
 
-/// What `--color` says, before anything else is looked at; a wrong word is for clap to report.
-pub(super) fn color_of(arguments: &[OsString]) -> Color {
+/// Refuses `--window` beside a single statement. As a conflict, clap would refuse it in the environment too.
+pub(super) fn check_window(matches: &ArgMatches) -> Result<(), clap::Error> {
+    let Some(("exec", exec)) = matches.subcommand() else { return Ok(()) };
+    if exec.contains_id("sql") && exec.value_source("window") == Some(ValueSource::CommandLine) {
+        let what = "the argument '--window <N>' cannot be used without '--stdin'";
+        return Err(command().error(ErrorKind::ArgumentConflict, what));
+    }
+    Ok(())
+}
+
+/// What `--color` or else its variable says, before anything else is looked at; a wrong word is for clap to report.
+pub(super) fn color_of(arguments: &[OsString], variable: Option<&OsStr>) -> Color {
     let mut words =
         arguments.iter().skip(1).filter_map(|word| word.to_str()).take_while(|word| *word != "--");
-    let mut color = Color::Auto;
+    let mut color = variable.and_then(OsStr::to_str);
     while let Some(word) = words.next() {
-        let value = if word == "--color" { words.next() } else { word.strip_prefix("--color=") };
-        color = value.and_then(|value| Color::from_str(value, false).ok()).unwrap_or(color);
+        color = if word == "--color" { words.next() } else { word.strip_prefix("--color=") }.or(color);
     }
-    color
+    color.and_then(|word| Color::from_str(word, false).ok()).unwrap_or(Color::Auto)
 }
 
 /// Reads a time with its unit.

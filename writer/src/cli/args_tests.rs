@@ -92,9 +92,13 @@ fn rejected_lists_without_a_word_and_takes_json_anywhere() {
 
 #[test]
 fn the_colour_is_known_before_anything_else() {
-    let color = |words: &[&str]| color_of(&words.iter().map(OsString::from).collect::<Vec<_>>());
+    let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
+    let color = |typed: &[&str]| color_of(&words(typed), None);
     assert_eq!(color(&["penholder", "--color", "never", "--help"]), Color::Never);
     assert_eq!(color(&["penholder", "status", "--color=always"]), Color::Always);
     assert_eq!(color(&["penholder", "--color", "sometimes"]), Color::Auto);
     assert_eq!(color(&["penholder", "exec", "--", "--color=never"]), Color::Auto);
+    let color = |typed: &[&str]| color_of(&words(typed), Some(OsStr::new("always")));
+    assert_eq!(color(&["penholder", "status"]), Color::Always);
+    assert_eq!(color(&["penholder", "status", "--color=never"]), Color::Never);
 }

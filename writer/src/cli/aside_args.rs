@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::args::duration;
+use super::args::{TIMEOUT, duration};
 
 /// Lists, shows, retries or drops rejected commands
 #[derive(Debug, Args)]
@@ -53,7 +53,7 @@ Examples:
         #[arg(required = true)]
         ids: Vec<String>,
         /// How long to wait for each outcome
-        #[arg(long, value_parser = duration, default_value = "10s", value_name = "TIME")]
+        #[arg(long, value_parser = duration, default_value = "10s", value_name = "TIME", env = TIMEOUT)]
         timeout: Duration,
     },
     /// Forgets them
@@ -65,7 +65,7 @@ Examples:
         #[arg(required = true)]
         ids: Vec<String>,
         /// How long to wait for each outcome
-        #[arg(long, value_parser = duration, default_value = "10s", value_name = "TIME")]
+        #[arg(long, value_parser = duration, default_value = "10s", value_name = "TIME", env = TIMEOUT)]
         timeout: Duration,
     },
 }

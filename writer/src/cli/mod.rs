@@ -69,8 +69,10 @@ pub(crate) fn main() -> ExitCode {
 
 /// Reads the arguments; the colour of help and usage errors follows them too, so that is looked up first.
 fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
-    let command = args::command().color(args::color_of(arguments).for_clap());
-    Cli::from_arg_matches(&command.try_get_matches_from(arguments)?)
+    let color = args::color_of(arguments, std::env::var_os(args::COLOR).as_deref());
+    let matches = args::command().color(color.for_clap()).try_get_matches_from(arguments)?;
+    args::check_window(&matches)?;
+    Cli::from_arg_matches(&matches)
 }
 
 fn run(cli: &Cli, output: &mut Output) -> Result<Exit, Failure> {
