@@ -173,11 +173,24 @@ fn a_query_reads_and_nothing_else() {
     );
     let run = store.run(&["query", "STORE", "--db", "config", two, "1", "2"]).expect(0);
     assert_eq!(run.stdout.lines().count(), 3, "{run:?}");
-    for sql in ["DELETE FROM settings", "SELECT 1; SELECT 2", "COMMIT", "ATTACH 'x' AS x"] {
+    for (sql, said) in [
+        ("DELETE FROM settings", "query only reads"),
+        ("SELECT 1; SELECT 2", "query takes one statement"),
+        ("COMMIT", "query only reads"),
+        ("ATTACH 'x' AS x", "query only reads"),
+        ("", "the SQL holds no statement"),
+        ("selekt", "the SQL is wrong: near \"selekt\""),
+        ("SELECT * FROM nowhere", "the SQL is wrong: no such table"),
+        ("SELECT ?1, ?2", "the query takes 2 parameters, and there are 0"),
+    ] {
         let run = store.run(&["query", "STORE", "--db", "config", sql]).expect(2);
-        assert!(run.stdout.is_empty() && run.stderr.contains("query"), "{run:?}");
+        assert!(run.stdout.is_empty() && run.stderr.contains(said), "{run:?}");
     }
+    store.run(&["query", "STORE", "--db", "config", "SELECT 1", "one too many"]).expect(2);
     store.run(&["query", "STORE", "--db", "nowhere", "SELECT 1"]).expect(2);
+    let run =
+        store.run(&["query", "STORE", "--db", "config", "SELECT abs(-9223372036854775807 - 1)"]).expect(1);
+    assert!(run.stderr.contains("the query failed: integer overflow"), "{run:?}");
 }
 
 #[test]

@@ -7,8 +7,10 @@ use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// Writes a value: bytes as `{"blob":"<base64>"}`, an infinite float as `9e999`, which every JSON parser that keeps
-/// floats reads back as infinite.
+/// An infinite float, for which JSON has no word: every parser that keeps floats reads it back as infinite.
+const INFINITE: &str = "9e999";
+
+/// Writes a value: bytes as `{"blob":"<base64>"}`.
 pub(super) struct AsJson<'v>(pub(super) &'v Value);
 
 impl Serialize for AsJson<'_> {
@@ -17,8 +19,8 @@ impl Serialize for AsJson<'_> {
             Value::Null => serializer.serialize_unit(),
             Value::Integer(integer) => serializer.serialize_i64(*integer),
             Value::Real(real) if real.is_infinite() => {
-                let text = if *real > 0.0 { "9e999" } else { "-9e999" };
-                RawValue::from_string(text.to_owned())
+                let sign = if *real > 0.0 { "" } else { "-" };
+                RawValue::from_string(format!("{sign}{INFINITE}"))
                     .map_err(serde::ser::Error::custom)?
                     .serialize(serializer)
             }
@@ -59,10 +61,17 @@ pub(super) fn value(raw: &RawValue) -> Result<Value, String> {
     }
 }
 
-/// Reads a number by its text: no digit of an integer may be lost on the way through a float.
+/// Reads a number by its text: no digit of an integer may be lost on the way through a float, and no number becomes
+/// infinite but the one that stands for it.
 fn number(text: &str) -> Result<Value, String> {
     if text.contains(['.', 'e', 'E']) {
-        return text.parse().map(Value::Real).map_err(|_| format!("{text} is not a number"));
+        let real: f64 = text.parse().map_err(|_| format!("{text} is not a number"))?;
+        if real.is_infinite() && text.trim_start_matches('-') != INFINITE {
+            return Err(format!(
+                "{text} does not fit into a float; quote it to pass it as text, or write {INFINITE} for infinity"
+            ));
+        }
+        return Ok(Value::Real(real));
     }
     let too_large =
         || format!("{text} does not fit into 64 bits; quote it to pass it as text, or write it as {text}.0");
@@ -152,6 +161,15 @@ mod tests {
             assert_eq!(param(&text_of(&value)), Ok(value));
         }
         assert!(param("9223372036854775808").unwrap_err().contains("64 bits"));
+    }
+
+    #[test]
+    fn a_float_that_would_become_infinite_is_refused() {
+        for text in ["1e400", "-1e400", "9e998", "123.0e308"] {
+            assert!(param(text).unwrap_err().contains("does not fit into a float"), "{text}");
+        }
+        assert_eq!(param("-9e999"), Ok(Value::Real(f64::NEG_INFINITY)));
+        assert_eq!(param("1e-400"), Ok(Value::Real(0.0)));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use penholder_client::read::{ReadError, Reader, Snapshot};
 use penholder_protocol::Value;
 use rusqlite::fallible_iterator::FallibleIterator;
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
-use rusqlite::{Batch, Connection, Statement};
+use rusqlite::{Batch, Connection, ErrorCode, Statement};
 
 use super::args::QueryArgs;
 use super::exec;
@@ -54,7 +54,12 @@ fn print(
 /// Prepares a text that must be exactly one statement, which returns rows and changes nothing.
 fn prepare<'c>(connection: &'c Connection, sql: &'c str) -> Result<Statement<'c>, Failure> {
     let mut statements = Batch::new(connection, sql);
-    let statement = statements.next().map_err(Failure::on("the SQL is wrong"))?;
+    // A damaged database, or one that is locked, is no mistake in the SQL.
+    let wrong = |error: rusqlite::Error| match error.sqlite_error_code() {
+        Some(ErrorCode::Unknown) | None => Failure::usage(format!("the SQL is wrong: {error}")),
+        Some(_) => Failure::on("the query failed")(error),
+    };
+    let statement = statements.next().map_err(wrong)?;
     let statement = statement.ok_or_else(|| Failure::usage("the SQL holds no statement"))?;
     if !matches!(statements.next(), Ok(None)) {
         return Err(Failure::usage("query takes one statement, and this is more than one"));
@@ -71,7 +76,11 @@ fn each_row(
     mut each: impl FnMut(&[Value]) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let failed = || Failure::on("the query failed");
-    let columns = statement.column_count();
+    let (columns, wanted) = (statement.column_count(), statement.parameter_count());
+    if wanted != params.len() {
+        let count = render::count(wanted as u64, "parameter");
+        return Err(Failure::usage(format!("the query takes {count}, and there are {}", params.len())));
+    }
     let mut rows = statement.query(rusqlite::params_from_iter(params.iter().map(Bound))).map_err(failed())?;
     let mut values = Vec::with_capacity(columns);
     while let Some(row) = rows.next().map_err(failed())? {
