@@ -82,7 +82,8 @@ fn rejected_commands_are_listed_shown_retried_and_dropped() {
     let shown = store.run(&["rejected", "STORE", "show", &ids[0], "--json"]).expect(0).json().remove(0);
     assert_eq!(shown["command"]["sql"], INSERT);
     assert_eq!(shown["code"], "constraint");
-    store.run(&["rejected", "STORE", "retry", &ids[0]]).expect(6);
+    let again = store.run(&["rejected", "STORE", "retry", &ids[0]]).expect(6);
+    assert!(again.stderr.contains(&format!("{} stays listed", ids[0])), "{again:?}");
     assert_eq!(list().len(), 2, "a retry that is rejected again is listed once, as it was");
     store.run(&["exec", "STORE", "--db", "config", "DELETE FROM settings"]).expect(0);
     store.run(&["rejected", "STORE", "retry", &ids[0]]).expect(0);

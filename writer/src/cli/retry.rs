@@ -33,6 +33,10 @@ pub(super) fn retry(
             // One row per command is enough, and that of the first try is the one people know.
             let (client, databases) = (&mut work.client, &rejected.databases);
             submit::execute(client, without_row(Command::new(), again, databases), timeout, work.output)?;
+            // Unless somebody else retried or dropped it meanwhile.
+            if rejected::find(&mut work.reader, *id).is_ok() {
+                work.output.remark(&format!("{id} stays listed"));
+            }
         }
     }
     Ok(work.exit)
