@@ -158,6 +158,9 @@ fn a_backup_is_a_whole_copy_and_never_overwrites_anything() {
     let count: i64 = connection.query_row("SELECT count(*) FROM settings", [], |row| row.get(0)).unwrap();
     assert_eq!(count, 1);
     store.run(&words).expect(2);
+    let inside = store.path().join("backup");
+    let run = store.run(&["backup", "STORE", "--to", inside.to_str().unwrap()]).expect(2);
+    assert!(run.stderr.contains("is inside the store") && !inside.exists(), "{run:?}");
     let left: Vec<_> =
         std::fs::read_dir(store.beside("")).unwrap().map(|item| item.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "nothing is left beside the store and its copy: {left:?}");

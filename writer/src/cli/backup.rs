@@ -45,8 +45,8 @@ struct Copied {
 
 /// Copies the store, or leaves nothing behind.
 pub(super) fn run(args: &BackupArgs, output: &mut Output) -> Result<Exit, Failure> {
-    let parent = check_place(&args.to)?;
     let mut reader = Reader::open(&args.store)?;
+    let parent = check_place(&args.to, &args.store)?;
     let suffix = StreamId::random().map_err(Failure::on("cannot draw a name"))?;
     let aside = parent.join(format!(".penholder-backup-{suffix}"));
     let place = || format!("cannot create {}", aside.display());
@@ -82,8 +82,8 @@ pub(super) fn run(args: &BackupArgs, output: &mut Output) -> Result<Exit, Failur
     Ok(Exit::Ok)
 }
 
-/// Refuses a place that holds something; returns the directory that it is in.
-fn check_place(place: &Path) -> Result<PathBuf, Failure> {
+/// Refuses a place that holds something or is in the store; returns the directory that it is in.
+fn check_place(place: &Path, store: &Path) -> Result<PathBuf, Failure> {
     match std::fs::read_dir(place).map(|mut items| items.next().is_none()) {
         Ok(true) => {}
         Ok(false) => {
@@ -96,7 +96,17 @@ fn check_place(place: &Path) -> Result<PathBuf, Failure> {
         Err(error) => return Err(Failure::usage(format!("cannot use {}: {error}", place.display()))),
     }
     let parent = place.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::canonicalize(parent).map_err(Failure::on(format!("cannot use {}", parent.display())))
+    let find = |path: &Path| {
+        std::fs::canonicalize(path).map_err(Failure::on(format!("cannot use {}", path.display())))
+    };
+    let parent = find(parent)?;
+    if parent.starts_with(find(store)?) {
+        return Err(Failure::usage(format!(
+            "{} is inside the store; choose a place outside it",
+            place.display()
+        )));
+    }
+    Ok(parent)
 }
 
 fn copy(reader: &mut Reader, store: &Path, aside: &Path) -> Result<Manifest, Failure> {
