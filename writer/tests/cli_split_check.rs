@@ -34,8 +34,16 @@ fn a_check_shows_the_plan_changes_nothing_and_ends_with_3_if_the_split_would_ref
     }
     old.split(&["--check", "--activity", "notes"]).expect(3);
     let run = old.split(&["--check", "--activity", "notes", "--orphans", "keep"]).expect(0);
-    assert!(run.stdout.contains("ready:"), "{}", run.stdout);
+    assert!(run.stdout.contains("ready:") && !run.stdout.contains("virtual"), "{}", run.stdout);
     assert!(!old.0.path().exists() && before == std::fs::read(old.0.beside("legacy.db")).unwrap());
+}
+
+#[test]
+fn a_check_says_whose_the_rows_of_a_virtual_table_are() {
+    let old = Old::new();
+    old.change("CREATE VIRTUAL TABLE ft USING fts5(body)");
+    let run = old.split(&["--check", "--activity", "ft"]).expect(3);
+    assert!(run.stdout.contains("rows and bytes of a virtual table are those of"), "{}", run.stdout);
 }
 
 #[test]

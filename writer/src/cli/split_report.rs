@@ -34,6 +34,10 @@ pub(super) fn plan(plan: &Plan, output: &mut Output) -> Result<(), Failure> {
     let names = ["table", "database", "because of", "rows", "bytes", "indexes", "triggers"];
     let table = render::words(output, &names, plan.tables.iter().map(row).collect());
     output.line(table)?;
+    if plan.tables.iter().any(|table| table.is_virtual) {
+        output
+            .line("rows and bytes of a virtual table are those of the tables in which its module keeps it")?;
+    }
     references(&plan.references, output)?;
     left_behind(&plan.left_behind, output)?;
     output.line("")?;
