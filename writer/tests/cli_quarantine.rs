@@ -103,7 +103,16 @@ fn a_damaged_segment_is_shown_up_to_the_damage_and_cannot_be_put_back() {
     let refused = store.run(&["quarantine", "STORE", "release", &id]).expect(1).stderr;
     assert!(refused.contains("checksum") && refused.contains("exec STORE --stdin"), "{refused}");
     assert_eq!(listed(&store), [id.as_str()]);
+    let counts = || {
+        let status = store.run(&["status", "STORE", "--json"]).expect(0).json().remove(0);
+        [&status["totals"]["quarantined"], &status["spool"]["in_quarantine"]]
+            .map(|count| count.as_u64().unwrap())
+    };
+    assert_eq!(counts(), [1, 1]);
     store.run(&["quarantine", "STORE", "drop", &id]).expect(0);
+    assert_eq!(counts(), [1, 0]);
+    let text = store.run(&["status", "STORE"]).expect(0).stdout;
+    assert!(text.contains("1 quarantined (0 there now)"), "{text}");
     assert!(listed(&store).is_empty());
     assert_eq!(std::fs::read_dir(stream.layout.quarantine()).unwrap().count(), 0, "its reason goes too");
     store.run(&["quarantine", "STORE", "drop", &id]).expect(1);

@@ -17,8 +17,8 @@ use serde::Serialize;
 use super::args::StatusArgs;
 use super::exit::{Exit, Failure};
 use super::output::{BAD, GOOD, ODD, Output, STRONG};
-use super::render;
 use super::spool::{self, Segment, Watermarks};
+use super::{quarantined, render};
 
 /// Users that people are shown: those with most in the spool.
 const USERS_SHOWN: usize = 5;
@@ -58,6 +58,8 @@ struct Spool {
     segments: u64,
     pending_bytes: u64,
     oldest_pending_seconds: f64,
+    /// Files of the spool that are in quarantine now; `None`: this user may not look there.
+    in_quarantine: Option<u64>,
     /// Who has most there first.
     users: Vec<User>,
 }
@@ -190,6 +192,7 @@ fn pending(layout: &Layout, segments: &[Segment], watermarks: &Watermarks) -> Sp
         oldest_ns = frames.iter().map(|frame| frame.submitted_ns).chain(oldest_ns).min();
     }
     spool.streams = streams.len() as u64;
+    spool.in_quarantine = quarantined::list(layout).ok().map(|files| files.len() as u64);
     let user = |(uid, (user, streams)): (u32, (User, BTreeSet<_>))| User {
         uid,
         streams: streams.len() as u64,
@@ -233,12 +236,13 @@ fn print(status: &Status, output: &mut Output) -> Result<(), Failure> {
             },
         ),
         format!(
-            "{} {} applied, {} rejected, {} torn, {} quarantined, {} by others",
+            "{} {} applied, {} rejected, {} torn, {} quarantined{}, {} by others",
             label("totals"),
             totals.applied,
             totals.rejected,
             totals.torn,
             totals.quarantined,
+            spool.in_quarantine.map_or(String::new(), |now| format!(" ({now} there now)")),
             render::count(totals.foreign_writes, "write"),
         ),
     ];
