@@ -69,8 +69,17 @@ fn a_flag_goes_over_its_variable_and_that_over_the_default() {
     // No writer runs: only what is not waited for succeeds.
     run(&[("PENHOLDER_LEVEL", "queued"), ("PENHOLDER_WINDOW", "9")], &[]).expect(0);
     run(&[("PENHOLDER_LEVEL", "queued")], &["--level", "applied", "--timeout", "50ms"]).expect(5);
-    run(&[("PENHOLDER_LEVEL", "sometimes")], &[]).expect(2);
-    run(&[("PENHOLDER_WINDOW", "0")], &[]).expect(2);
+    for (variable, flag, wrong) in [
+        ("PENHOLDER_LEVEL", "--level", "sometimes"),
+        ("PENHOLDER_TIMEOUT", "--timeout", "10"),
+        ("PENHOLDER_WINDOW", "--window", "0"),
+        ("PENHOLDER_COLOR", "--color", "pink"),
+    ] {
+        let said = run(&[(variable, wrong)], &[]).expect(2).stderr;
+        assert!(said.contains(&format!("the value is that of the variable {variable}")), "{said}");
+        let said = run(&[(variable, wrong)], &[&format!("{flag}={wrong}")]).expect(2).stderr;
+        assert!(!said.contains(variable), "{said}");
+    }
     let said = run(&[("PENHOLDER_COLOR", "always"), ("PENHOLDER_TIMEOUT", "0s")], &[]).expect(5).stderr;
     assert!(said.contains('\u{1b}'), "{said}");
     let said = run(&[("PENHOLDER_COLOR", "always"), ("PENHOLDER_TIMEOUT", "0s")], &["--color=never"])

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use penholder_protocol::Key;
@@ -294,6 +294,15 @@ pub(super) fn check_window(matches: &ArgMatches) -> Result<(), clap::Error> {
         return Err(command().error(ErrorKind::ArgumentConflict, what));
     }
     Ok(())
+}
+
+/// The variable that a refused value is from, if its flag was not typed: clap names the flag alone.
+pub(super) fn variable_of(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return None };
+    let flag = flag.split(' ').next()?;
+    let variable = format!("PENHOLDER_{}", flag.strip_prefix("--")?.to_ascii_uppercase());
+    let is_typed = arguments.iter().any(|word| word.to_str().is_some_and(|word| word.starts_with(flag)));
+    (!is_typed && std::env::var_os(&variable).is_some()).then_some(variable)
 }
 
 /// What `--color` or else its variable says, before anything else is looked at; a wrong word is for clap to report.

@@ -49,6 +49,10 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => {
             // Help that nobody reads to its end is no failure, and there is nobody left to tell about another one.
             error.print().ok();
+            if let Some(variable) = args::variable_of(&error, &arguments) {
+                Output::stdout(args::Color::Auto)
+                    .remark(&format!("the value is that of the variable {variable}"));
+            }
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
         }
     };
