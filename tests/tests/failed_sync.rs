@@ -114,30 +114,6 @@ fn what_was_copied_beside_a_reader_is_copied_again_after_a_failed_sync() {
     survives_a_power_cut(&script, fail);
 }
 
-/// Beside large batches, checkpoints run on a connection of their own.
-#[test]
-fn a_checkpoint_beside_the_commits_whose_sync_failed_is_done_again() {
-    let fail = "activity.db:2";
-    let script = Script::of(|store| {
-        begin(store, SMALL_WAL);
-        // Each comes to a command soon that it waits for.
-        let workers = [(); 24].map(|()| store.start_worker(Mix::Activity, 300));
-        let backlog = |store: &Store| -> u64 {
-            let size =
-                |name| std::fs::metadata(store.layout().spool().join(name)).map_or(0, |file| file.len());
-            store.segments().into_iter().map(size).sum()
-        };
-        store.wait_until("a batch that is large", |store| backlog(store) > 40_000);
-        store.set("RUST_LOG", "warn");
-        store.set(FAIL, fail);
-        store.start();
-        store.unset(FAIL);
-        store.wait_until("a sync that fails", |store| store.complaints().contains("stalled"));
-        workers.into_iter().for_each(Process::finish);
-    });
-    survives_a_power_cut(&script, fail);
-}
-
 /// A reader in the middle of a snapshot.
 fn reader_of(store: &Store) -> rusqlite::Connection {
     let reader = store.database("activity");

@@ -95,25 +95,3 @@ pub(crate) struct Entry {
 pub(crate) fn touches_of(entries: &[Entry]) -> Touches {
     entries.iter().filter(|e| !e.is_done).fold(Touches::default(), |all, entry| all.and(entry.touches))
 }
-
-/// Batches of more bytes than this take long enough for another thread to do something meanwhile.
-const LARGE_BYTES_MIN: usize = 32 << 10;
-
-/// How the writer's thread is busy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pace {
-    /// Not at all.
-    Idle,
-    /// With few commands at once, which are mostly syncs.
-    Small,
-    /// With many commands at once, which are mostly work for the processor.
-    Large,
-}
-
-impl Pace {
-    /// The pace of a batch.
-    pub(crate) fn of(batch: &[Entry]) -> Self {
-        let is_large = batch.iter().map(|entry| entry.bytes).sum::<usize>() > LARGE_BYTES_MIN;
-        if is_large { Self::Large } else { Self::Small }
-    }
-}

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use penholder_protocol::{Layout, WriterState};
 
 use crate::ballast::Ballast;
-use crate::batch::{Entry, Pace, Touches, touches_of};
+use crate::batch::{Entry, Touches, touches_of};
 use crate::checkpoint::{self, Checkpoints};
 use crate::commit::{Books, Committed, Committer};
 use crate::control::ControlFile;
@@ -38,6 +38,9 @@ const FINISHED_COUNT_MAX: usize = 64;
 
 /// Time without sleep after which the writer takes the watch off the spool and looks for itself.
 const AWAKE_TIME: Duration = Duration::from_millis(10);
+
+/// Batches of more bytes than this take long enough for a thread to be started that reads what follows.
+const READ_AHEAD_BYTES_MIN: usize = 32 << 10;
 
 /// How often it then looks for new segments: what a new client waits at most beside a busy writer.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
@@ -197,7 +200,7 @@ struct Writer<'a, 'c> {
     last_touches: Touches,
     intake: Intake,
     receipts: Receipts,
-    checkpoints: Checkpoints<'a>,
+    checkpoints: Checkpoints,
     awake_since: Instant,
     last_look: Instant,
     last_work: Instant,
@@ -232,7 +235,7 @@ impl<'a, 'c> Writer<'a, 'c> {
         Ok(Self {
             watermarks: Watermarks::load(&databases)?,
             receipts: Receipts::open(layout, store, |stream| recovered.in_spool.contains_key(&stream))?,
-            checkpoints: Checkpoints::new(layout, kept.keepers),
+            checkpoints: Checkpoints::new(&databases),
             last_touches: Touches::default(),
             intake: Intake::new(rules),
             books: Books {
@@ -273,9 +276,7 @@ impl<'a, 'c> Writer<'a, 'c> {
         self.kept.place.check()?;
         let waiting = self.kept.suspicion.isolate(&mut batch, self.kept.control)?;
         self.last_touches = touches_of(&batch);
-        // Where a command is tried alone, it is to blame for what happens, and nobody else.
-        let pace = if self.kept.suspicion.is_cautious() { Pace::Small } else { Pace::of(&batch) };
-        let (committed, read) = self.commit_and_read_ahead(batch, pace);
+        let (committed, read) = self.commit_and_read_ahead(batch);
         let mut committed =
             committed.inspect_err(|error| self.kept.suspicion.blame(error, self.kept.control))?;
         self.watermarks.note(committed.touches, &committed.entries);
@@ -288,20 +289,19 @@ impl<'a, 'c> Writer<'a, 'c> {
         committed.rest.extend(waiting);
         self.intake.put_back(committed.rest);
         self.last_work = Instant::now();
-        self.checkpoints.run(&self.books.databases, self.kept.config, pace)?;
+        self.checkpoints.run(&self.books.databases, self.kept.config, false)?;
         read
     }
 
     /// Commits a batch; while a large one is applied and synced, another thread reads what follows it.
-    fn commit_and_read_ahead(
-        &mut self,
-        batch: Vec<Entry>,
-        pace: Pace,
-    ) -> (Result<Committed, Error>, Result<(), Error>) {
+    fn commit_and_read_ahead(&mut self, batch: Vec<Entry>) -> (Result<Committed, Error>, Result<(), Error>) {
+        // Where a command is tried alone, it is to blame for what happens, and nobody else.
+        let is_large = !self.kept.suspicion.is_cautious()
+            && batch.iter().map(|entry| entry.bytes).sum::<usize>() > READ_AHEAD_BYTES_MIN;
         let (intake, watermarks, config) = (&mut self.intake, &self.watermarks, self.kept.config);
         let (suspicion, control) = (&*self.kept.suspicion, &mut *self.kept.control);
         let mut committer = Committer { books: &mut self.books, watermarks, suspicion, control, config };
-        if pace != Pace::Large {
+        if !is_large {
             return (committer.commit(batch), Ok(()));
         }
         std::thread::scope(|scope| {
@@ -375,7 +375,7 @@ impl<'a, 'c> Writer<'a, 'c> {
         self.committer().end_ahead(Touches::default())?;
         self.kept.suspicion.relax();
         self.tidy_a_little()?;
-        self.checkpoints.run(&self.books.databases, self.kept.config, Pace::Idle)
+        self.checkpoints.run(&self.books.databases, self.kept.config, true)
     }
 
     /// Sleeps until something rings; what no event announces is looked for when the safety poll is over.

@@ -77,7 +77,8 @@ pub(crate) fn keep(connection: &Connection) -> bool {
 
 /// Lets a connection rely on the locks that another one of this process keeps on the same database; whether it can.
 ///
-/// Call it before the first statement, and close the connection before the one that keeps the locks.
+/// Call it before the first statement, and close the connection before the one that keeps the locks. Of those that rely on
+/// the same locks, one at a time may be used: to SQLite, each of them is the only one that can be writing the WAL's index.
 pub(crate) fn lean(connection: &Connection) -> bool {
     assume(connection, Role::Leaning)
 }
