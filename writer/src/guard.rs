@@ -9,6 +9,7 @@ use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::Connection;
 
 use crate::grants::Roles;
+use crate::rewrite::{FRAME_HEADER_BYTES, WAL_HEADER_BYTES};
 use crate::{Error, functions, references};
 
 /// On whose behalf the connection prepares.
@@ -63,6 +64,7 @@ pub(crate) struct Guard {
     origin: Instant,
     /// Pages in the WAL after the last commit.
     wal_pages: AtomicU64,
+    page_bytes: u64,
     /// Tables at one end of a reference to or from another database.
     watched: Mutex<Vec<String>>,
     saw_watched: AtomicBool,
@@ -71,6 +73,9 @@ pub(crate) struct Guard {
 impl Guard {
     /// Installs the hooks on a connection; they live as long as it does.
     pub(crate) fn install(connection: &mut Connection, database: &str) -> Result<Arc<Self>, Error> {
+        let page_bytes = connection
+            .pragma_query_value(None, "page_size", |row| row.get(0))
+            .map_err(Error::sqlite("guard", database))?;
         let guard = Arc::new(Self {
             mode: AtomicU64::new(Mode::Engine.to_bits()),
             denied: Mutex::new(None),
@@ -78,6 +83,7 @@ impl Guard {
             deadline: AtomicU64::new(0),
             origin: Instant::now(),
             wal_pages: AtomicU64::new(0),
+            page_bytes,
             watched: Mutex::default(),
             saw_watched: AtomicBool::new(false),
         });
@@ -102,6 +108,14 @@ impl Guard {
     /// Pages in the WAL after the last commit.
     pub(crate) fn wal_pages(&self) -> u64 {
         self.wal_pages.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that the WAL has at least since the last commit; 0 before the first.
+    pub(crate) fn wal_bytes(&self) -> u64 {
+        match self.wal_pages() {
+            0 => 0,
+            pages => WAL_HEADER_BYTES as u64 + pages * (FRAME_HEADER_BYTES as u64 + self.page_bytes),
+        }
     }
 
     /// Looks out for statements that write to a table.

@@ -2,6 +2,7 @@
 //!
 //! It holds SQLite's own locks, over all reopenings, and notices when the files are exchanged behind them.
 
+use std::cell::Cell;
 use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use penholder_protocol::Layout;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, FileControl, OpenFlags};
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 
@@ -34,7 +36,9 @@ pub(crate) struct Keeper {
     name: String,
     connection: Connection,
     /// The database, its WAL and the WAL's index, as they were when the locks were taken.
-    files: Vec<(PathBuf, Identity)>,
+    files: [(PathBuf, Identity); 3],
+    /// Bytes that the WAL has at least, as of the last look.
+    log_bytes_min: Cell<u64>,
 }
 
 impl Keeper {
@@ -65,11 +69,12 @@ impl Keeper {
         if !fence::is_kept(&connection) {
             return Err(no_locks(name));
         }
-        let keeper = Self { name: name.to_owned(), files: identify(&path)?, connection };
+        let (name, log_bytes_min) = (name.to_owned(), Cell::default());
+        let keeper = Self { name, connection, files: identify(&path)?, log_bytes_min };
         // What was identified by path is what the connection holds.
         let mut moved = 0;
         let asked = keeper.connection.file_control(None::<&str>, FileControl::HasMoved(&mut moved));
-        asked.map_err(Error::sqlite("look for", name))?;
+        asked.map_err(Error::sqlite("look for", &keeper.name))?;
         if moved == 0 { Ok(keeper) } else { Err(keeper.intruder(&path, "exchanged")) }
     }
 
@@ -88,8 +93,8 @@ impl Keeper {
     /// is committed could be lost.
     pub(crate) fn check(&self) -> Result<(), Error> {
         for (path, expected) in &self.files {
-            match identity(path) {
-                Ok(found) if found == *expected => {}
+            match look_at(path) {
+                Ok((found, _)) if found == *expected => {}
                 Ok(_) => return Err(self.intruder(path, "replaced")),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     return Err(self.intruder(path, "moved or removed"));
@@ -100,9 +105,35 @@ impl Keeper {
         Ok(())
     }
 
+    /// Stops if the WAL is shorter than what was committed to it, which needs `bytes_min`: SQLite would write on behind the
+    /// hole, and in the end copy the hole into the database.
+    pub(crate) fn check_log(&self, bytes_min: u64) -> Result<(), Error> {
+        self.log_bytes_min.set(bytes_min);
+        let [_, (path, _), _] = &self.files;
+        if self.is_log_cut() { Err(self.intruder(path, "cut short")) } else { Ok(()) }
+    }
+
+    /// Another file in its place is what [`check`](Self::check) looks for.
+    fn is_log_cut(&self) -> bool {
+        let [_, (path, expected), _] = &self.files;
+        look_at(path).is_ok_and(|(found, bytes)| found == *expected && bytes < self.log_bytes_min.get())
+    }
+
     fn intruder(&self, path: &Path, how: &str) -> Error {
         Error::Intruder {
             what: format!("{} was {how} while the writer held {}.db", path.display(), self.name),
+        }
+    }
+}
+
+impl Drop for Keeper {
+    /// As the last to close the database, SQLite copies the WAL into it: not one that was cut.
+    fn drop(&mut self) {
+        let leave_it = || self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        if self.is_log_cut()
+            && let Err(error) = leave_it()
+        {
+            log::error!("cannot keep SQLite from {}.db: {error}", self.name);
         }
     }
 }
@@ -136,27 +167,27 @@ fn no_locks(name: &str) -> Error {
 }
 
 /// The files of a database and who they are; all of them exist once it was read in WAL mode.
-fn identify(path: &Path) -> Result<Vec<(PathBuf, Identity)>, Error> {
-    let named = ["", "-wal", "-shm"].map(|suffix| {
+fn identify(path: &Path) -> Result<[(PathBuf, Identity); 3], Error> {
+    let file = |suffix| {
         let mut name = path.as_os_str().to_owned();
         name.push(suffix);
-        PathBuf::from(name)
-    });
-    let identified = named.into_iter().map(|path| match identity(&path) {
-        Ok(identity) => Ok((path, identity)),
-        Err(error) => Err(Error::io("stat", &path)(error)),
-    });
-    identified.collect()
+        let path = PathBuf::from(name);
+        match look_at(&path) {
+            Ok((identity, _)) => Ok((path, identity)),
+            Err(error) => Err(Error::io("stat", &path)(error)),
+        }
+    };
+    Ok([file("")?, file("-wal")?, file("-shm")?])
 }
 
-/// By path, never through a descriptor: closing one would cancel SQLite's own locks.
+/// Who a file is, and its size in bytes. By path, never through a descriptor: closing one would cancel SQLite's own locks.
 ///
-/// Asks for nothing but the inode: once the times of a file were asked for, the kernel gives its next write a time of its
-/// own, and the sync behind it has one more block to write, at half the price of a commit.
-fn identity(path: &Path) -> io::Result<Identity> {
-    let found = rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::INO)?;
+/// Asks for nothing more: once the times of a file were asked for, the kernel gives its next write a time of its own, and
+/// the sync behind it has one more block to write, at half the price of a commit.
+fn look_at(path: &Path) -> io::Result<(Identity, u64)> {
+    let found = rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::INO | StatxFlags::SIZE)?;
     let device = u64::from(found.stx_dev_major) << 32 | u64::from(found.stx_dev_minor);
-    Ok((device, found.stx_ino))
+    Ok(((device, found.stx_ino), found.stx_size))
 }
 
 /// Waits for other programs that use a database, for a bounded time over all steps.

@@ -1,4 +1,4 @@
-//! Notices before every commit that a file of the store was exchanged under the writer.
+//! Notices before every commit that a file of the store was exchanged, or its log cut, under the writer.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -7,6 +7,8 @@ use penholder_protocol::Layout;
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 
 use crate::Error;
+use crate::batch::Touches;
+use crate::database::Database;
 use crate::keeper::Keeper;
 use crate::lock::StoreLock;
 
@@ -44,13 +46,26 @@ impl<'a> Place<'a> {
         if self.seen == Some(stamp) {
             return Ok(());
         }
-        self.check_all()?;
+        self.check_names()?;
         self.seen = stamp.is_settled().then_some(stamp);
         Ok(())
     }
 
+    /// Stops if the log of a database is shorter than what was committed to it: no directory shows that.
+    pub(crate) fn check_logs(&self, databases: &[Database<'_>], touches: Touches) -> Result<(), Error> {
+        let pairs = self.keepers.iter().zip(databases).enumerate();
+        let mut touched = pairs.filter(|(index, _)| touches.contains(*index));
+        touched.try_for_each(|(_, (keeper, database))| keeper.check_log(database.guard.wal_bytes()))
+    }
+
     /// Looks at every file: what changes no directory, such as a mount, shows here only.
-    pub(crate) fn check_all(&self) -> Result<(), Error> {
+    pub(crate) fn check_all(&self, databases: &[Database<'_>]) -> Result<(), Error> {
+        self.check_names()?;
+        let all = (0..databases.len()).fold(Touches::default(), Touches::with);
+        self.check_logs(databases, all)
+    }
+
+    fn check_names(&self) -> Result<(), Error> {
         self.lock.check()?;
         self.keepers.iter().try_for_each(Keeper::check)
     }

@@ -15,8 +15,8 @@ use crate::Error;
 use crate::fence::{OpenFile, forget_pages};
 
 /// Bytes of the header of a WAL, and of each frame in it.
-const WAL_HEADER_BYTES: usize = 32;
-const FRAME_HEADER_BYTES: usize = 24;
+pub(crate) const WAL_HEADER_BYTES: usize = 32;
+pub(crate) const FRAME_HEADER_BYTES: usize = 24;
 
 /// Bytes at the beginning of both that their checksum covers.
 const SUMMED_HEADER_BYTES: usize = 24;

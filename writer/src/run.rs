@@ -276,6 +276,7 @@ impl<'a, 'c> Writer<'a, 'c> {
         self.kept.place.check()?;
         let waiting = self.kept.suspicion.isolate(&mut batch, self.kept.control)?;
         self.last_touches = touches_of(&batch);
+        self.kept.place.check_logs(&self.books.databases, self.last_touches)?;
         let (committed, read) = self.commit_and_read_ahead(batch);
         let mut committed =
             committed.inspect_err(|error| self.kept.suspicion.blame(error, self.kept.control))?;
@@ -364,7 +365,7 @@ impl<'a, 'c> Writer<'a, 'c> {
 
     fn tidy_a_little(&mut self) -> Result<(), Error> {
         self.last_reclaim = Instant::now();
-        self.kept.place.check_all()?;
+        self.kept.place.check_all(&self.books.databases)?;
         self.kept.control.keep()?;
         let (receipts, clock, watermarks) = (&mut self.receipts, &self.books.clock, &self.watermarks);
         reclaim(self.kept.layout, &mut self.intake, self.kept.control, clock, receipts, watermarks)
@@ -386,7 +387,7 @@ impl<'a, 'c> Writer<'a, 'c> {
             Wake::Stop => {}
         }
         self.awake_since = Instant::now();
-        self.kept.place.check_all()
+        self.kept.place.check_all(&self.books.databases)
     }
 
     fn close(mut self) -> Result<(), Error> {
