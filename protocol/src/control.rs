@@ -51,8 +51,17 @@ impl WriterState {
 pub struct DatabaseSlot {
     /// Its name: the file is `<name>.db`.
     pub name: String,
-    /// Its own tick when segments were last reclaimed: a database that is older was restored from a backup.
+    /// Its own tick when segments were last reclaimed, or when the store was made: a database that is older was restored
+    /// from a backup. 0: the store is still being made.
     pub reclaimed: Tick,
+}
+
+impl DatabaseSlot {
+    /// Whether the writer makes the database if it is not there; else it was taken away.
+    #[must_use]
+    pub fn is_to_be_made(&self) -> bool {
+        self.reclaimed == Tick(0)
+    }
 }
 
 /// The content of the control file.

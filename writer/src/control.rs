@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::time::Duration;
 
-use penholder_protocol::{Control, DatabaseSlot, Epoch, Layout, StoreId, Tick, WriterState, publish};
+use penholder_protocol::{Control, DatabaseSlot, Epoch, Layout, StoreId, WriterState, publish};
 
 use crate::restored::Origin;
 use crate::{Config, Error, restored};
@@ -43,6 +43,7 @@ impl ControlFile {
                 "put the old list back into PENHOLDER_DATABASES or penholder.toml, whichever has this one",
             ));
         }
+        content.databases.iter().try_for_each(|slot| refuse_missing(layout, slot))?;
         // Clients learn the settings that bind them from here; the first write of the start tells them.
         content.quota_stream_bytes = config.quota_stream_bytes;
         content.free_bytes_min = config.free_bytes_min;
@@ -126,8 +127,20 @@ fn publish_whole(layout: &Layout, content: &mut Control) -> Result<(), Error> {
         .map_err(Error::io("create", &layout.control()))
 }
 
-fn new_content(config: &Config, Origin { store, epoch }: Origin) -> Control {
-    let slot = |name: &String| DatabaseSlot { name: name.clone(), reclaimed: Tick(0) };
+/// Refuses to make a database anew that was there: what it held would be gone, and nobody told.
+fn refuse_missing(layout: &Layout, slot: &DatabaseSlot) -> Result<(), Error> {
+    let path = layout.database(&slot.name);
+    if slot.is_to_be_made() || path.try_exists().map_err(Error::io("look for", &path))? {
+        return Ok(());
+    }
+    Err(Error::refused(
+        format!("{} is missing", path.display()),
+        "put it back, or put all databases of one backup there and start with --accept-rollback",
+    ))
+}
+
+fn new_content(config: &Config, Origin { store, epoch, tick }: Origin) -> Control {
+    let slot = |name: &String| DatabaseSlot { name: name.clone(), reclaimed: tick };
     Control {
         store,
         generation: 0,

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use penholder_protocol::Layout;
+use penholder_protocol::{DatabaseSlot, Layout};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, FileControl, OpenFlags};
 use rustix::fs::{AtFlags, CWD, StatxFlags};
@@ -42,15 +42,23 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    /// Opens the databases that have no keeper yet, creates those that are missing, and takes their locks.
-    pub(crate) fn complete(keepers: &mut Vec<Self>, layout: &Layout, config: &Config) -> Result<(), Error> {
+    /// Opens the databases that have no keeper yet, and takes their locks; creates those that are missing, but for those that
+    /// the control file knows as made.
+    pub(crate) fn complete(
+        keepers: &mut Vec<Self>,
+        layout: &Layout,
+        config: &Config,
+        known: &[DatabaseSlot],
+    ) -> Result<(), Error> {
         for name in config.databases.iter().skip(keepers.len()) {
-            keepers.push(Self::open(layout, name, config)?);
+            let is_made = known.iter().any(|slot| slot.name == *name && !slot.is_to_be_made());
+            let create = if is_made { OpenFlags::empty() } else { OpenFlags::SQLITE_OPEN_CREATE };
+            keepers.push(Self::open(layout, name, config, create)?);
         }
         Ok(())
     }
 
-    fn open(layout: &Layout, name: &str, config: &Config) -> Result<Self, Error> {
+    fn open(layout: &Layout, name: &str, config: &Config, create: OpenFlags) -> Result<Self, Error> {
         if !fence::register() {
             return Err(Error::refused(
                 "SQLite does not accept the writer's file layer",
@@ -58,7 +66,7 @@ impl Keeper {
             ));
         }
         let path = layout.database(name);
-        let connection = connect(&path, name)?;
+        let connection = connect(&path, name, create)?;
         let mut patience = Patience { since: Instant::now(), has_warned: false, name, path: &path };
         let exclusive = |connection: &Connection| connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK");
         patience.wait(|| settle(&connection, &path, config))?;
@@ -85,7 +93,7 @@ impl Keeper {
 
     /// Opens a connection that writes under the locks that are kept here.
     pub(crate) fn connect(&self, path: &Path) -> Result<Connection, Error> {
-        let connection = connect(path, &self.name)?;
+        let connection = connect(path, &self.name, OpenFlags::empty())?;
         if fence::lean(&connection) { Ok(connection) } else { Err(no_locks(&self.name)) }
     }
 
@@ -138,10 +146,9 @@ impl Drop for Keeper {
     }
 }
 
-fn connect(path: &Path, name: &str) -> Result<Connection, Error> {
-    let flags =
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    Connection::open_with_flags_and_vfs(path, flags, fence::VFS).map_err(Error::sqlite("open", name))
+fn connect(path: &Path, name: &str, create: OpenFlags) -> Result<Connection, Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags_and_vfs(path, flags | create, fence::VFS).map_err(Error::sqlite("open", name))
 }
 
 /// Makes the database what the writer needs: there, with its mode, with a WAL.

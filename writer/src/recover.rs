@@ -5,7 +5,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::Duration;
 
 use penholder_protocol::{
-    Control, Epoch, Layout, SegmentHeader, SegmentName, SpoolFile, StoreId, StreamId, Tick, sync_directory,
+    Control, DatabaseSlot, Epoch, Layout, SegmentHeader, SegmentName, SpoolFile, StoreId, StreamId, Tick,
+    sync_directory,
 };
 
 use crate::batch::Touches;
@@ -44,6 +45,9 @@ CREATE TABLE IF NOT EXISTS _penholder_redo(id INTEGER PRIMARY KEY CHECK (id = 0)
 CREATE TABLE IF NOT EXISTS _penholder_migration(number INTEGER PRIMARY KEY, name TEXT NOT NULL,
     checksum INTEGER NOT NULL, tick INTEGER NOT NULL);
 ";
+
+/// The tick of a database that was [`found`]ed.
+pub(crate) const FIRST_TICK: Tick = Tick(1);
 
 /// What recovery found and settled.
 #[derive(Debug)]
@@ -107,7 +111,8 @@ pub(crate) fn recover(
         crash::point("during_recovery");
     }
     clock.note(all, tick);
-    if config.accept_rollback {
+    let slots = &control.content.databases;
+    if config.accept_rollback || slots.iter().any(DatabaseSlot::is_to_be_made) {
         for (index, slot) in control.content.databases.iter_mut().enumerate() {
             slot.reclaimed = clock.of(index);
         }
@@ -127,7 +132,7 @@ pub(crate) fn found(databases: &[Database<'_>], store: StoreId) -> Result<(), Er
     let all = (0..databases.len()).fold(Touches::default(), Touches::with);
     for (index, database) in databases.iter().enumerate() {
         database.run("begin to found", "BEGIN IMMEDIATE", [])?;
-        clock.write(index, database, databases, all, clock.next(), Counts::default())?;
+        clock.write(index, database, databases, all, FIRST_TICK, Counts::default())?;
         database.run("found", "COMMIT", [])?;
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Databases without a control file beside them: restored from a backup, or left when it was lost.
 
-use penholder_protocol::{Epoch, Layout, StoreId};
+use penholder_protocol::{Epoch, Layout, StoreId, Tick};
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use crate::{Config, Error};
@@ -11,12 +11,14 @@ pub(crate) struct Origin {
     pub(crate) store: StoreId,
     /// Above that of every writer and of every stream that they know.
     pub(crate) epoch: Epoch,
+    /// All of them have come so far; 0 if they are still to be made.
+    pub(crate) tick: Tick,
 }
 
 impl Origin {
     /// A store that nobody knows yet.
     pub(crate) fn new(store: StoreId) -> Self {
-        Self { store, epoch: Epoch(1) }
+        Self { store, epoch: Epoch(1), tick: Tick(0) }
     }
 }
 
@@ -28,7 +30,8 @@ pub(crate) fn find(layout: &Layout, config: &Config) -> Result<Option<Origin>, E
         return Ok(None);
     };
     if origins.iter().all(|origin| origin.is_some_and(|origin| origin.store == newest.store)) {
-        return Ok(Some(newest));
+        let tick = origins.iter().flatten().map(|origin| origin.tick).min().unwrap_or_default();
+        return Ok(Some(Origin { tick, ..newest }));
     }
     let each = config.databases.iter().zip(&origins).map(|(name, origin)| match origin {
         Some(Origin { store, .. }) => format!("{name}.db is of the store {store}"),
@@ -54,14 +57,17 @@ fn look_into(layout: &Layout, name: &str) -> Result<Option<Origin>, Error> {
             return Ok(None);
         }
         let sql = "SELECT value, max((SELECT value FROM _penholder_meta WHERE key = 'floor') + 1, \
-                   (SELECT ifnull(max(epoch), 0) FROM _penholder_stream)) FROM _penholder_meta WHERE key = 'store_id'";
-        let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, Epoch(row.get(1)?)));
-        connection.query_row(sql, [], row).optional()
+                   (SELECT ifnull(max(epoch), 0) FROM _penholder_stream)), \
+                   (SELECT ifnull(max(tick), 0) FROM _penholder_clock WHERE database = ?1) \
+                   FROM _penholder_meta WHERE key = 'store_id'";
+        let row =
+            |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, Epoch(row.get(1)?), Tick(row.get(2)?)));
+        connection.query_row(sql, [name], row).optional()
     };
-    let Some((id, epoch)) = read().map_err(Error::sqlite("identify", name))? else { return Ok(None) };
+    let Some((id, epoch, tick)) = read().map_err(Error::sqlite("identify", name))? else { return Ok(None) };
     let store = id.parse().map_err(|_| {
         Error::refused(format!("{name}.db names {id:?} as its store"), "restore it from a backup")
     })?;
     // A writer's floor is one below its epoch.
-    Ok(Some(Origin { store, epoch: epoch.next() }))
+    Ok(Some(Origin { store, epoch: epoch.next(), tick }))
 }

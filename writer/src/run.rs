@@ -68,7 +68,8 @@ pub fn run(config: &Config, stop: &Stop, observer: &mut dyn Observer) -> Result<
     let mut failures = 0;
     loop {
         let mut commits = 0;
-        let ended = Keeper::complete(&mut keepers, &layout, config).and_then(|()| {
+        let slots = &control.content.databases;
+        let ended = Keeper::complete(&mut keepers, &layout, config, slots).and_then(|()| {
             let kept = Kept {
                 config,
                 layout: &layout,

@@ -272,7 +272,7 @@ fn build(
 /// Adds what the writer keeps in each database, as its own first start would.
 fn found(aside: &Layout, config: &Config, store: StoreId) -> Result<(), Error> {
     let mut keepers = Vec::new();
-    Keeper::complete(&mut keepers, aside, config)?;
+    Keeper::complete(&mut keepers, aside, config, &[])?;
     let open = |keeper: &Keeper| database::open(aside, keeper, config, WriterState::Stopped);
     let connections = keepers.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let kept = keepers.iter().zip(&connections);

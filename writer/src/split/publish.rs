@@ -16,6 +16,7 @@ use serde::Deserialize;
 use super::source::beside;
 use crate::control::ControlFile;
 use crate::lock::StoreLock;
+use crate::recover::FIRST_TICK;
 use crate::restored::Origin;
 use crate::{Config, Error, access, crash, filesystem};
 
@@ -260,7 +261,8 @@ impl Place {
         access::make_directories(&self.layout)?;
         access::keep_segments_private(&self.layout);
         crash::point("split_before_control");
-        ControlFile::create(&self.layout, config, Origin::new(store))?;
+        let origin = Origin { tick: FIRST_TICK, ..Origin::new(store) };
+        ControlFile::create(&self.layout, config, origin)?;
         crash::point("split_published");
         remove_directory(self.aside.root())
     }

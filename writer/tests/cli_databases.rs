@@ -1,0 +1,91 @@
+//! A store in which a database is missing, or is not the one that belongs there: nobody makes do with it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a test may stop where it stands"
+)]
+
+mod cli_common;
+
+use std::path::{Path, PathBuf};
+
+use cli_common::old::Old;
+use cli_common::{INSERT, Store};
+
+/// A database and what lies beside it.
+fn files_of(store: &Path, database: &str) -> [PathBuf; 3] {
+    ["", "-wal", "-shm"].map(|suffix| store.join(format!("{database}.db{suffix}")))
+}
+
+/// Takes a database away, and sees that nothing takes its place; gives it back.
+fn expect_nothing_in_the_place_of(store: &Store, database: &str) {
+    let files = files_of(&store.path(), database);
+    let aside = store.beside("aside");
+    std::fs::create_dir(&aside).unwrap();
+    let there: Vec<_> = files.iter().filter(|path| path.exists()).collect();
+    let away = |path: &Path| aside.join(path.file_name().unwrap());
+    for path in &there {
+        std::fs::rename(path, away(path)).unwrap();
+    }
+    for words in [&["serve", "STORE", "--once"][..], &["serve", "STORE", "--once", "--accept-rollback"]] {
+        let said = store.run(words).expect(1).stderr;
+        assert!(said.contains(&format!("{database}.db is missing; put it back")), "{said}");
+        assert!(files.iter().all(|path| !path.exists()), "nothing was made in its place");
+    }
+    for path in &there {
+        std::fs::rename(away(path), path).unwrap();
+    }
+    std::fs::remove_dir(&aside).unwrap();
+}
+
+#[test]
+fn a_database_that_is_missing_is_not_made_anew() {
+    let store = Store::new();
+    expect_nothing_in_the_place_of(&store, "activity");
+    store.run(&["serve", "STORE", "--once"]).expect(0);
+    expect_nothing_in_the_place_of(&store, "config");
+    store.run(&["serve", "STORE", "--once"]).expect(0);
+    store.run(&["check", "STORE"]).expect(0);
+}
+
+#[test]
+fn a_database_that_is_missing_right_after_a_split_is_not_made_anew() {
+    let old = Old::new();
+    old.done();
+    expect_nothing_in_the_place_of(&old.0, "activity");
+    expect_nothing_in_the_place_of(&old.0, "config");
+    old.0.run(&["serve", "STORE", "--once"]).expect(0);
+}
+
+#[test]
+fn a_database_of_a_backup_that_goes_missing_after_the_control_file_is_made_is_not_made_anew() {
+    let store = Store::new();
+    std::fs::remove_file(store.path().join("control")).unwrap();
+    // It dies once it has made the control file anew.
+    let mut command = store.command(&["serve", "STORE", "--once", "--accept-rollback"]);
+    assert!(!command.env("PENHOLDER_CRASH_AT", "after_floor").output().unwrap().status.success());
+    expect_nothing_in_the_place_of(&store, "activity");
+    store.run(&["serve", "STORE", "--once", "--accept-rollback"]).expect(0);
+}
+
+#[test]
+fn a_first_start_that_was_killed_with_some_databases_made_is_finished_by_the_next() {
+    for point in ["after_floor", "during_recovery"] {
+        for made in [&[][..], &["config"], &["config", "activity"]] {
+            let store = Store::empty();
+            let mut command = store.command(&["serve", "STORE", "--once"]);
+            assert!(!command.env("PENHOLDER_CRASH_AT", point).output().unwrap().status.success());
+            // As if it had been killed before it came to the others.
+            for database in ["config", "activity"].into_iter().filter(|name| !made.contains(name)) {
+                for path in files_of(&store.path(), database) {
+                    std::fs::remove_file(path).unwrap();
+                }
+            }
+            store.run(&["exec", "STORE", "--db", "config", INSERT, "k", "v", "--level", "queued"]).expect(0);
+            store.run(&["serve", "STORE", "--once"]).expect(0);
+            assert_eq!(store.settings(), 1, "{point}, {made:?}");
+            store.run(&["check", "STORE"]).expect(0);
+        }
+    }
+}
