@@ -15,7 +15,7 @@ use crate::control::ControlFile;
 use crate::database::Database;
 use crate::migrate::{self, Schema};
 use crate::segment::{Segment, Trouble};
-use crate::{Config, Error, arrivals, crash, fence, quarantine, redo};
+use crate::{Config, Error, arrivals, crash, fence, quarantine, redo, restored};
 
 /// Version of the tables below, in `_penholder_meta`.
 const FORMAT: i64 = 1;
@@ -155,6 +155,8 @@ fn make_own_tables(database: &Database<'_>, store: StoreId) -> Result<(), Error>
             database.run("identify", "COMMIT", [])
         }
         Some(id) if id == store.to_string() => {
+            let named = database.read("identify", meta, ["database"], |row| row.get(0))?;
+            restored::refuse_misplaced(&database.name, named)?;
             let format: Option<i64> = database.read("identify", meta, ["format"], |row| row.get(0))?;
             if format == Some(FORMAT) {
                 return Ok(());

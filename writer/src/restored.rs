@@ -58,16 +58,32 @@ fn look_into(layout: &Layout, name: &str) -> Result<Option<Origin>, Error> {
         }
         let sql = "SELECT value, max((SELECT value FROM _penholder_meta WHERE key = 'floor') + 1, \
                    (SELECT ifnull(max(epoch), 0) FROM _penholder_stream)), \
-                   (SELECT ifnull(max(tick), 0) FROM _penholder_clock WHERE database = ?1) \
+                   (SELECT ifnull(max(tick), 0) FROM _penholder_clock WHERE database = ?1), \
+                   (SELECT value FROM _penholder_meta WHERE key = 'database') \
                    FROM _penholder_meta WHERE key = 'store_id'";
-        let row =
-            |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, Epoch(row.get(1)?), Tick(row.get(2)?)));
+        let row = |row: &rusqlite::Row<'_>| {
+            Ok((row.get::<_, String>(0)?, Epoch(row.get(1)?), Tick(row.get(2)?), row.get(3)?))
+        };
         connection.query_row(sql, [name], row).optional()
     };
-    let Some((id, epoch, tick)) = read().map_err(Error::sqlite("identify", name))? else { return Ok(None) };
+    let Some((id, epoch, tick, named)) = read().map_err(Error::sqlite("identify", name))? else {
+        return Ok(None);
+    };
+    refuse_misplaced(name, named)?;
     let store = id.parse().map_err(|_| {
         Error::refused(format!("{name}.db names {id:?} as its store"), "restore it from a backup")
     })?;
     // A writer's floor is one below its epoch.
     Ok(Some(Origin { store, epoch: epoch.next(), tick }))
+}
+
+/// Refuses a database that names itself as another one of its store.
+pub(crate) fn refuse_misplaced(name: &str, named: Option<String>) -> Result<(), Error> {
+    match named.filter(|own| own != name) {
+        None => Ok(()),
+        Some(own) => Err(Error::refused(
+            format!("{name}.db is the database {own} of this store"),
+            format!("put the file back that is {name}"),
+        )),
+    }
 }

@@ -58,6 +58,67 @@ fn a_database_that_is_missing_right_after_a_split_is_not_made_anew() {
     old.0.run(&["serve", "STORE", "--once"]).expect(0);
 }
 
+/// Puts the files of two databases in each other's place.
+fn swap(store: &Store) {
+    let [config, activity] = ["config", "activity"].map(|name| store.path().join(format!("{name}.db")));
+    let aside = store.beside("aside");
+    std::fs::rename(&config, &aside).unwrap();
+    std::fs::rename(&activity, &config).unwrap();
+    std::fs::rename(&aside, &activity).unwrap();
+}
+
+fn identities(store: &Store) -> Vec<String> {
+    let report = store.run(&["check", "STORE", "--json"]).expect(3).json().remove(0);
+    let findings = report["findings"].as_array().unwrap().iter();
+    let found = findings.filter(|finding| finding["check"] == "identity");
+    found.map(|finding| format!("{}: {}", finding["subject"], finding["message"])).collect()
+}
+
+#[test]
+fn databases_in_each_others_place_are_refused_and_found() {
+    let old = Old::new();
+    old.done();
+    for store in [&Store::new(), &old.0] {
+        for once_more in [true, false] {
+            swap(store);
+            let said = store.run(&["serve", "STORE", "--once"]).expect(1).stderr;
+            assert!(said.contains("config.db is the database activity of this store"), "{said}");
+            let found = identities(store);
+            assert!(found[0].contains("it is the database activity of this store"), "{found:?}");
+            assert!(found[1].contains("it is the database config of this store"), "{found:?}");
+            swap(store);
+            if once_more {
+                // Now all of them have been written by a writer.
+                store.run(&["serve", "STORE", "--once"]).expect(0);
+            }
+        }
+        let said = store.run(&["check", "STORE"]).stdout;
+        assert!(said.contains("2 databases") && !said.contains("identity"), "{said}");
+    }
+}
+
+#[test]
+fn a_database_that_is_copied_over_another_is_refused_and_found() {
+    let store = Store::new();
+    let [config, activity] = ["config.db", "activity.db"].map(|name| store.path().join(name));
+    std::fs::copy(config, &activity).unwrap();
+    let said = store.run(&["serve", "STORE", "--once", "--accept-rollback"]).expect(1).stderr;
+    assert!(said.contains("activity.db is the database config of this store"), "{said}");
+    assert!(identities(&store)[0].starts_with("\"activity\""));
+}
+
+#[test]
+fn databases_of_a_backup_in_each_others_place_are_refused_before_a_control_file_is_made() {
+    let store = Store::new();
+    std::fs::remove_file(store.path().join("control")).unwrap();
+    swap(&store);
+    let said = store.run(&["serve", "STORE", "--once", "--accept-rollback"]).expect(1).stderr;
+    assert!(said.contains("config.db is the database activity"), "{said}");
+    assert!(!store.path().join("control").exists());
+    swap(&store);
+    store.run(&["serve", "STORE", "--once", "--accept-rollback"]).expect(0);
+}
+
 #[test]
 fn a_database_of_a_backup_that_goes_missing_after_the_control_file_is_made_is_not_made_anew() {
     let store = Store::new();

@@ -21,6 +21,9 @@ const FINDINGS_COUNT_MAX: usize = 100;
 /// The check that finds a database damaged.
 const DAMAGE: &str = "integrity";
 
+/// The check that finds a database of another store, or in the place of another one of its own.
+const IDENTITY: &str = "identity";
+
 #[derive(Serialize)]
 struct Report {
     schema: u32,
@@ -84,8 +87,8 @@ fn in_databases(
             for slot in &control.databases {
                 findings.extend(in_database(&snapshot, &slot.name, control, watermarks)?);
             }
-            // It would run into the same damage.
-            if !findings.iter().any(|finding| finding.check == DAMAGE) {
+            // It would run into the same damage, or look for tables where they are not.
+            if !findings.iter().any(|finding| [DAMAGE, IDENTITY].contains(&finding.check)) {
                 findings.extend(orphans::find(&snapshot, config)?);
             }
             return Ok(findings);
@@ -164,10 +167,17 @@ fn in_references(connection: &Connection, name: &str) -> rusqlite::Result<Vec<Fi
 }
 
 fn in_identity(connection: &Connection, name: &str, control: &Control) -> rusqlite::Result<Option<Finding>> {
-    let sql = "SELECT value FROM _penholder_meta WHERE key = 'store_id'";
-    let id: String = connection.query_row(sql, [], |row| row.get(0))?;
-    let is_own = id == control.store.to_string();
-    Ok((!is_own).then(|| Finding::new("identity", name, format!("it belongs to the store {id}"))))
+    let sql = "SELECT value FROM _penholder_meta WHERE key = ?1";
+    let id: String = connection.query_row(sql, ["store_id"], |row| row.get(0))?;
+    let own: String = connection.query_row(sql, ["database"], |row| row.get(0))?;
+    let message = if id != control.store.to_string() {
+        format!("it belongs to the store {id}: put the database of this store back")
+    } else if own != name {
+        format!("it is the database {own} of this store: put the file back that is {name}")
+    } else {
+        return Ok(None);
+    };
+    Ok(Some(Finding::new(IDENTITY, name, message)))
 }
 
 fn print(report: &Report, output: &mut Output) -> Result<(), Failure> {
