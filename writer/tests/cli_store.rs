@@ -46,6 +46,23 @@ fn systemd_hears_of_readiness_of_life_and_of_the_end() {
 }
 
 #[test]
+fn commands_that_wait_while_a_start_is_killed_are_no_finding() {
+    // Between the two databases there is no cut over both, which is one.
+    for (point, code) in [("after_floor", 0), ("during_recovery:1", 3), ("during_recovery:2", 0)] {
+        let store = Store::new();
+        for key in ["a", "b", "c"] {
+            store.run(&["exec", "STORE", "--db", "config", INSERT, key, "v", "--level", "queued"]).expect(0);
+        }
+        let mut command = store.command(&["serve", "STORE", "--once"]);
+        assert!(!command.env("PENHOLDER_CRASH_AT", point).output().unwrap().status.success());
+        let said = store.run(&["check", "STORE"]).expect(code).stdout;
+        assert!(said.contains("3 segments") && !said.contains(".live"), "{point}: {said}");
+        store.run(&["serve", "STORE", "--once"]).expect(0);
+        assert_eq!(store.settings(), 3, "{point}");
+    }
+}
+
+#[test]
 fn status_shows_the_same_fields_with_and_without_a_writer() {
     let store = Store::new();
     store.run(&["exec", "STORE", "--db", "config", INSERT, "k", "v", "--level", "queued"]).expect(0);

@@ -53,8 +53,8 @@ pub(super) fn run(args: &CheckArgs, output: &mut Output) -> Result<Exit, Failure
     let segments: Vec<_> = segments.into_iter().filter(is_there).collect();
     let told: Vec<_> = receipts.into_iter().filter(|(stream, _)| layout.receipt(*stream).exists()).collect();
     // What a damaged database knew is not known.
-    if watermarks.0.len() == control.databases.len() {
-        findings.extend(findings::in_spool(&segments, &watermarks, &control));
+    if watermarks.sequences.len() == control.databases.len() {
+        findings.extend(findings::in_spool(&segments, &watermarks));
         findings.extend(findings::in_receipts(&told, &watermarks));
     }
     let report = Report {

@@ -2,7 +2,7 @@
 //!
 //! Spool and receipts have to be read before the databases: then whatever they promise must be there.
 
-use penholder_protocol::{Control, Epoch, Sequence, StreamId};
+use penholder_protocol::{Sequence, StreamId};
 use serde::Serialize;
 
 use super::spool::{Segment, Told, Watermarks};
@@ -48,12 +48,12 @@ pub(super) fn in_receipts(told: &[(StreamId, Told)], watermarks: &Watermarks) ->
 }
 
 /// Every stream in the spool goes on where the databases stand, without a hole.
-pub(super) fn in_spool(segments: &[Segment], watermarks: &Watermarks, control: &Control) -> Vec<Finding> {
+pub(super) fn in_spool(segments: &[Segment], watermarks: &Watermarks) -> Vec<Finding> {
     let streams = segments.chunk_by(|one, other| one.name.stream == other.name.stream);
-    streams.flat_map(|segments| in_stream(segments, watermarks, control.floor)).collect()
+    streams.flat_map(|segments| in_stream(segments, watermarks)).collect()
 }
 
-fn in_stream(segments: &[Segment], watermarks: &Watermarks, floor: Epoch) -> Vec<Finding> {
+fn in_stream(segments: &[Segment], watermarks: &Watermarks) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut expected: Option<(u32, Sequence)> = None;
     for segment in segments {
@@ -64,7 +64,7 @@ fn in_stream(segments: &[Segment], watermarks: &Watermarks, floor: Epoch) -> Vec
         }
         let (Some(header), Some(next)) = (&segment.header, segment.next_sequence()) else { continue };
         let known = watermarks.highest(segment.name.stream);
-        if known.is_none() && header.epoch <= floor {
+        if known.is_none() && header.epoch <= watermarks.floor() {
             find(
                 "no database knows its stream, and it is from before the last start: a restored old file"
                     .into(),
@@ -109,7 +109,7 @@ fn first_hole(segment: &Segment, watermarks: &Watermarks, known: Sequence) -> Op
 mod tests {
     use std::collections::BTreeMap;
 
-    use penholder_protocol::{SegmentHeader, SegmentKind, SegmentName, StoreId};
+    use penholder_protocol::{Epoch, SegmentHeader, SegmentKind, SegmentName, StoreId};
 
     use super::*;
     use crate::cli::spool::Frame;
@@ -134,41 +134,41 @@ mod tests {
     }
 
     fn watermarks(each: &[u64]) -> Watermarks {
-        Watermarks(each.iter().map(|sequence| BTreeMap::from([(STREAM, Sequence(*sequence))])).collect())
+        let of_one = |sequence: &u64| BTreeMap::from([(STREAM, Sequence(*sequence))]);
+        Watermarks { sequences: each.iter().map(of_one).collect(), floors: vec![Epoch(1); each.len()] }
     }
 
-    fn found(segments: &[Segment], watermarks: &Watermarks, floor: u64) -> usize {
-        in_stream(segments, watermarks, Epoch(floor)).len()
+    fn found(segments: &[Segment], watermarks: &Watermarks) -> usize {
+        in_stream(segments, watermarks).len()
     }
 
     #[test]
     fn a_stream_that_goes_on_where_the_databases_stand_is_sound() {
-        assert_eq!(found(&[segment(1, 1, &[1, 2, 1])], &watermarks(&[3, 2]), 1), 0);
-        assert_eq!(found(&[segment(3, 8, &[1]), segment(4, 9, &[1])], &watermarks(&[7, 2]), 1), 0);
-        assert_eq!(found(&[segment(1, 1, &[1])], &Watermarks::default(), 1), 0);
+        assert_eq!(found(&[segment(1, 1, &[1, 2, 1])], &watermarks(&[3, 2])), 0);
+        assert_eq!(found(&[segment(3, 8, &[1]), segment(4, 9, &[1])], &watermarks(&[7, 2])), 0);
+        assert_eq!(found(&[segment(1, 1, &[1])], &Watermarks::default()), 0);
     }
 
     #[test]
     fn missing_commands_are_found_before_the_first_segment_and_between_two() {
-        assert_eq!(found(&[segment(3, 9, &[1])], &watermarks(&[7, 2]), 1), 1);
-        assert_eq!(found(&[segment(1, 1, &[1]), segment(2, 3, &[1])], &watermarks(&[1, 0]), 1), 1);
-        assert_eq!(found(&[segment(1, 1, &[1]), segment(3, 2, &[1])], &watermarks(&[1, 0]), 1), 1);
+        assert_eq!(found(&[segment(3, 9, &[1])], &watermarks(&[7, 2])), 1);
+        assert_eq!(found(&[segment(1, 1, &[1]), segment(2, 3, &[1])], &watermarks(&[1, 0])), 1);
+        assert_eq!(found(&[segment(1, 1, &[1]), segment(3, 2, &[1])], &watermarks(&[1, 0])), 1);
     }
 
     #[test]
     fn a_command_that_one_database_lacks_is_a_hole() {
-        assert_eq!(found(&[segment(1, 1, &[3, 1])], &watermarks(&[2, 0]), 1), 1);
-        assert_eq!(found(&[segment(1, 1, &[2, 1])], &watermarks(&[2, 0]), 1), 1);
-        assert_eq!(
-            found(&[segment(1, 1, &[1, 2])], &watermarks(&[1, 0]), 1),
-            0,
-            "not decided yet is no hole"
-        );
+        assert_eq!(found(&[segment(1, 1, &[3, 1])], &watermarks(&[2, 0])), 1);
+        assert_eq!(found(&[segment(1, 1, &[2, 1])], &watermarks(&[2, 0])), 1);
+        assert_eq!(found(&[segment(1, 1, &[1, 2])], &watermarks(&[1, 0])), 0, "not decided yet is no hole");
     }
 
     #[test]
     fn an_unknown_stream_from_before_the_last_start_is_a_restored_file() {
-        assert_eq!(found(&[segment(1, 1, &[1])], &Watermarks::default(), 2), 1);
+        let settled =
+            |floors: [u64; 2]| Watermarks { floors: floors.map(Epoch).to_vec(), ..Watermarks::default() };
+        assert_eq!(found(&[segment(1, 1, &[1])], &settled([2, 2])), 1);
+        assert_eq!(found(&[segment(1, 1, &[1])], &settled([2, 1])), 0, "a start died before all had settled");
     }
 
     #[test]

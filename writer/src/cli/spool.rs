@@ -8,7 +8,7 @@ use std::time::Duration;
 use penholder_protocol::limits::SPOOL_FILE_BYTES_MAX;
 use penholder_protocol::receipt::{HEADER_BYTES, ReceiptHeader};
 use penholder_protocol::{
-    CommandRef, Control, DecodeError, Layout, NotOpened, Progress, ProgressCell, SegmentDecoder,
+    CommandRef, Control, DecodeError, Epoch, Layout, NotOpened, Progress, ProgressCell, SegmentDecoder,
     SegmentHeader, SegmentName, Sequence, SpoolFile, Step, StreamId, Submitted,
 };
 
@@ -164,28 +164,40 @@ fn touches(command: CommandRef<'_>, control: &Control) -> u8 {
     if touches == 0 { 1 } else { touches }
 }
 
-/// Per database in commit order and per stream, the last sequence with an outcome.
+/// What the databases know of the streams.
 #[derive(Debug, Default)]
-pub(super) struct Watermarks(pub(super) Vec<BTreeMap<StreamId, Sequence>>);
+pub(super) struct Watermarks {
+    /// Per database in commit order and per stream, the last sequence with an outcome.
+    pub(super) sequences: Vec<BTreeMap<StreamId, Sequence>>,
+    /// The floor that each database has settled. That of the control file is raised before, and a start may die in between.
+    pub(super) floors: Vec<Epoch>,
+}
 
 impl Watermarks {
     /// Whether every database of a command has its outcome.
     pub(super) fn is_done(&self, stream: StreamId, sequence: Sequence, touches: u8) -> bool {
-        self.0.iter().enumerate().all(|(place, map)| {
+        self.sequences.iter().enumerate().all(|(place, map)| {
             touches & 1 << place == 0 || map.get(&stream).is_some_and(|watermark| *watermark >= sequence)
         })
     }
 
     /// The last sequence with an outcome in any database; `None`: no database knows the stream.
     pub(super) fn highest(&self, stream: StreamId) -> Option<Sequence> {
-        self.0.iter().filter_map(|map| map.get(&stream)).copied().max()
+        self.sequences.iter().filter_map(|map| map.get(&stream)).copied().max()
+    }
+
+    /// Streams of this epoch and below that no database knows are restored old files.
+    pub(super) fn floor(&self) -> Epoch {
+        self.floors.iter().copied().min().unwrap_or_default()
     }
 
     /// Adds the rows of the next database.
     pub(super) fn load(&mut self, connection: &rusqlite::Connection) -> rusqlite::Result<()> {
         let mut statement = connection.prepare("SELECT stream, sequence FROM _penholder_stream")?;
         let rows = statement.query_map([], |row| Ok((StreamId(row.get(0)?), Sequence(row.get(1)?))))?;
-        self.0.push(rows.collect::<rusqlite::Result<_>>()?);
+        self.sequences.push(rows.collect::<rusqlite::Result<_>>()?);
+        let sql = "SELECT ifnull((SELECT value FROM _penholder_meta WHERE key = 'floor'), 0)";
+        self.floors.push(Epoch(connection.query_row(sql, [], |row| row.get(0))?));
         Ok(())
     }
 }
