@@ -66,7 +66,7 @@ fn a_writer_dead_between_its_commits_leaves_each_database_readable_but_no_cut() 
     assert!(batch.commit_next());
     let error = reader.snapshot().unwrap_err();
     assert!(
-        matches!(&error, ReadError::Uneven { ahead, behind, tick: Tick(2), writer_running: false }
+        matches!(&error, ReadError::Uneven { ahead, behind, tick: Tick(2), writer_running: false, recoverable: true }
             if ahead == "config" && behind == "activity"),
         "{error}"
     );
@@ -81,6 +81,29 @@ fn a_writer_dead_between_its_commits_leaves_each_database_readable_but_no_cut() 
     // Recovery commits the missing half.
     assert!(batch.commit_next());
     assert_eq!(reader.snapshot().unwrap().newest(), Tick(2));
+}
+
+#[test]
+fn a_database_that_is_older_than_a_death_of_the_writer_explains_is_said_to_be_replaced() {
+    let store = Store::new();
+    let older = store.path().join("older");
+    rusqlite::Connection::open(store.layout().database("activity"))
+        .unwrap()
+        .execute("VACUUM INTO ?1", [older.to_str()])
+        .unwrap();
+    let mut writer = store.writer();
+    writer.commit("DELETE FROM settings", "DELETE FROM activity_events");
+    let last = writer.commit("DELETE FROM settings", "DELETE FROM activity_events");
+    drop(writer);
+    std::fs::rename(older, store.layout().database("activity")).unwrap();
+    let error = store.hasty_reader().snapshot().unwrap_err();
+    assert!(
+        matches!(&error, ReadError::Uneven { behind, tick, recoverable: false, .. }
+            if behind == "activity" && *tick == last),
+        "{error}"
+    );
+    let said = error.to_string();
+    assert!(said.contains("penholder check") && !said.contains("it recovers"), "{said}");
 }
 
 #[test]

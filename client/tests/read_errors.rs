@@ -14,6 +14,7 @@ mod read_common;
 use std::os::unix::fs::PermissionsExt;
 
 use penholder_client::read::{ReadError, Reader};
+use penholder_protocol::{Control, Tick};
 use read_common::Store;
 
 #[test]
@@ -35,6 +36,13 @@ fn a_store_whose_database_is_missing_names_the_file_and_makes_none() {
     assert!(matches!(&error, ReadError::Unfinished { path, .. } if *path == activity), "{error}");
     assert!(error.to_string().contains("activity.db is missing"), "{error}");
     assert!(!activity.exists());
+    let mut control = Control::read(&store.layout().control()).unwrap();
+    control.databases[1].reclaimed = Tick(1);
+    let file = std::fs::File::options().write(true).open(store.layout().control()).unwrap();
+    control.write_to(&file, false).unwrap();
+    let error = Reader::open(store.path()).unwrap_err();
+    assert!(matches!(&error, ReadError::Missing { path } if *path == activity), "{error}");
+    assert!(!error.to_string().contains("penholder serve"), "{error}");
 }
 
 #[test]

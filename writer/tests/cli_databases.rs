@@ -86,6 +86,8 @@ fn databases_in_each_others_place_are_refused_and_found() {
             let found = identities(store);
             assert!(found[0].contains("it is the database activity of this store"), "{found:?}");
             assert!(found[1].contains("it is the database config of this store"), "{found:?}");
+            let said = store.run(&["query", "STORE", "--db", "config", "SELECT 1"]).expect(1).stderr;
+            assert!(said.contains("config.db is the database activity of this store"), "{said}");
             swap(store);
             if once_more {
                 // Now all of them have been written by a writer.
@@ -149,4 +151,49 @@ fn a_first_start_that_was_killed_with_some_databases_made_is_finished_by_the_nex
             store.run(&["check", "STORE"]).expect(0);
         }
     }
+}
+
+/// `serve` refuses, and neither `check` nor `query` says that it would recover.
+fn expect_no_false_hope(store: &Store, check: &str) {
+    store.run(&["serve", "STORE", "--once"]).expect(1);
+    let said = store.run(&["check", "STORE"]).expect(3).stdout;
+    assert!(said.contains(check) && !said.contains("it recovers"), "{said}");
+    assert!(said.contains(", 1 finding"), "{said}");
+    let run = store.run(&["query", "STORE", "--db", "config", "SELECT 1"]);
+    assert!(run.code == 0 || !run.stderr.contains("recovers") && !run.stderr.contains("serve"), "{run:?}");
+}
+
+#[test]
+fn an_older_database_is_not_said_to_recover() {
+    let store = Store::new();
+    for name in ["activity.db", "config.db"] {
+        std::fs::copy(store.path().join(name), store.beside(name)).unwrap();
+    }
+    for _ in 0..2 {
+        store.run(&["serve", "STORE", "--once"]).expect(0);
+    }
+    for name in ["activity.db", "config.db"] {
+        let (path, newer) = (store.path().join(name), store.beside("newer"));
+        std::fs::rename(&path, &newer).unwrap();
+        std::fs::copy(store.beside(name), &path).unwrap();
+        expect_no_false_hope(&store, "replaced by an older");
+        std::fs::rename(&newer, &path).unwrap();
+    }
+    store.run(&["serve", "STORE", "--once"]).expect(0);
+}
+
+#[test]
+fn a_database_of_another_store_is_not_said_to_recover() {
+    let (store, other) = (Store::new(), Store::new());
+    // Now it looks like a death between the commits.
+    store.run(&["serve", "STORE", "--once"]).expect(0);
+    std::fs::copy(other.path().join("activity.db"), store.path().join("activity.db")).unwrap();
+    expect_no_false_hope(&store, "identity activity: it belongs to the store");
+}
+
+#[test]
+fn a_database_that_is_missing_is_a_finding() {
+    let store = Store::new();
+    std::fs::remove_file(store.path().join("activity.db")).unwrap();
+    expect_no_false_hope(&store, "activity.db is missing; put it back");
 }

@@ -57,6 +57,7 @@ fn commands_that_wait_while_a_start_is_killed_are_no_finding() {
         assert!(!command.env("PENHOLDER_CRASH_AT", point).output().unwrap().status.success());
         let said = store.run(&["check", "STORE"]).expect(code).stdout;
         assert!(said.contains("3 segments") && !said.contains(".live"), "{point}: {said}");
+        assert_eq!(said.contains("start `penholder serve`, it recovers"), code == 3, "{point}: {said}");
         store.run(&["serve", "STORE", "--once"]).expect(0);
         assert_eq!(store.settings(), 3, "{point}");
     }

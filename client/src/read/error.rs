@@ -25,13 +25,27 @@ pub enum ReadError {
         /// What the system, or the decoder, said.
         source: io::Error,
     },
-    /// The store was begun and not finished, or a database was taken away.
+    /// The store was begun and not finished.
     #[error("{} {what}; run `penholder serve` to finish the store, or restore it from a backup", path.display())]
     Unfinished {
         /// The database, or the control file if that lists none.
         path: PathBuf,
         /// What is missing.
         what: &'static str,
+    },
+    /// A database was there and was taken away.
+    #[error("{} is missing; put it back, or restore all databases from one backup", path.display())]
+    Missing {
+        /// The database.
+        path: PathBuf,
+    },
+    /// A database is of another store, or is another one of this store.
+    #[error("{} {what}; put the file back that belongs there", path.display())]
+    Misplaced {
+        /// Where it is.
+        path: PathBuf,
+        /// What it is.
+        what: String,
     },
     /// SQLite cannot open the database: it is damaged, or, usually, this user may not read it or the `-wal` and `-shm`
     /// files beside it.
@@ -54,7 +68,7 @@ pub enum ReadError {
     /// stays readable: [`Reader::single`](super::Reader::single).
     #[error(
         "no consistent cut: {ahead} already has tick {tick}, {behind} does not; {}",
-        hint_for_uneven(*writer_running)
+        hint_for_uneven(*writer_running, *recoverable)
     )]
     Uneven {
         /// A database that has seen `tick` of `behind`.
@@ -63,8 +77,11 @@ pub enum ReadError {
         behind: String,
         /// The tick that `behind` lacks.
         tick: Tick,
-        /// Whether a writer runs: then it is slow, else it died between its two commits.
+        /// Whether a writer runs: then it is slow.
         writer_running: bool,
+        /// Whether a writer that died between its two commits can have left it so: then the next one mends it. Else `behind`
+        /// was replaced by an older copy, or one of both is not of this store.
+        recoverable: bool,
     },
     /// The tick that was waited for did not come within the time that was allowed.
     #[error(
@@ -102,6 +119,8 @@ impl ReadError {
             Self::NoStore { .. }
             | Self::Control { .. }
             | Self::Unfinished { .. }
+            | Self::Missing { .. }
+            | Self::Misplaced { .. }
             | Self::UnknownDatabase { .. } => false,
         }
     }
@@ -117,6 +136,8 @@ impl ReadError {
             | Self::NoStore { .. }
             | Self::Control { .. }
             | Self::Unfinished { .. }
+            | Self::Missing { .. }
+            | Self::Misplaced { .. }
             | Self::UnknownDatabase { .. }
             | Self::Uneven { .. }
             | Self::Behind { .. } => None,
@@ -148,9 +169,12 @@ fn hint_for(kind: io::ErrorKind) -> &'static str {
     }
 }
 
-fn hint_for_uneven(writer_running: bool) -> &'static str {
+fn hint_for_uneven(writer_running: bool, recoverable: bool) -> &'static str {
     if writer_running {
         "the writer is between its commits and slow: try again"
+    } else if !recoverable {
+        "one of them was replaced by an older or another one: `penholder check` looks for it, put the right one back; \
+         each database alone stays readable (Reader::single)"
     } else {
         "the writer died between its two commits: start `penholder serve`, it recovers; \
          each database alone stays readable"

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use penholder_protocol::{Control, Layout, StoreId, Tick};
+use penholder_protocol::{Control, DatabaseSlot, Layout, StoreId, Tick};
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::snapshot::{Clocks, Snapshot, pause_after};
 use super::{ReadError, snapshot};
@@ -56,6 +56,10 @@ pub struct Reader {
 pub(super) struct Database {
     pub(super) name: String,
     pub(super) connection: Connection,
+    /// Its tick was there already, as the control file has it.
+    reclaimed: Tick,
+    /// What it is, if that is not what belongs there.
+    misplaced: Option<String>,
 }
 
 impl Reader {
@@ -78,9 +82,11 @@ impl Reader {
         if control.databases.is_empty() {
             return Err(ReadError::Unfinished { path, what: "names no database" });
         }
-        let open = |slot: penholder_protocol::DatabaseSlot| {
-            let connection = open_database(&layout.database(&slot.name), config.busy_timeout)?;
-            Ok(Database { name: slot.name, connection })
+        let open = |slot: DatabaseSlot| {
+            let connection = open_database(&layout, &slot, config.busy_timeout)?;
+            let misplaced = misplaced(&connection, control.store, &slot.name)
+                .map_err(|source| ReadError::Sql { database: slot.name.clone(), source })?;
+            Ok(Database { name: slot.name, connection, reclaimed: slot.reclaimed, misplaced })
         };
         let databases = control.databases.into_iter().map(open).collect::<Result<_, ReadError>>()?;
         Ok(Self { config, store: control.store, databases })
@@ -98,6 +104,7 @@ impl Reader {
     ///
     /// Drop a snapshot soon: the writer cannot shorten its write-ahead log beyond the oldest one.
     pub fn snapshot(&mut self) -> Result<Snapshot<'_>, ReadError> {
+        self.refuse_misplaced()?;
         let mut tried = 1;
         loop {
             let snapshot = Snapshot::begin(self.store, &self.databases)?;
@@ -115,6 +122,7 @@ impl Reader {
     ///
     /// Waits for it as long as [`ReaderConfig::catch_up`] says; [`ReadError::Behind`] means that it did not come.
     pub fn snapshot_after(&mut self, tick: Tick) -> Result<Snapshot<'_>, ReadError> {
+        self.refuse_misplaced()?;
         let began = Instant::now();
         let mut tried = 1;
         loop {
@@ -151,10 +159,19 @@ impl Reader {
         crate::writer_running(&self.config.store).unwrap_or(false)
     }
 
+    fn refuse_misplaced(&self) -> Result<(), ReadError> {
+        let found = self.databases.iter().find_map(|database| Some((database, database.misplaced.clone()?)));
+        found.map_or(Ok(()), |(database, what)| {
+            Err(ReadError::Misplaced { path: Layout::new(&self.config.store).database(&database.name), what })
+        })
+    }
+
     fn uneven(&self, uneven: snapshot::Uneven) -> ReadError {
         let name =
             |at: usize| self.databases.get(at).map(|database| database.name.clone()).unwrap_or_default();
+        let was_there = self.databases.get(uneven.behind).map_or(Tick(0), |database| database.reclaimed);
         ReadError::Uneven {
+            recoverable: uneven.is_half_a_batch && uneven.own >= was_there,
             ahead: name(uneven.ahead),
             behind: name(uneven.behind),
             tick: uneven.tick,
@@ -164,11 +181,19 @@ impl Reader {
 }
 
 /// Opens one database so that nothing this process does can change it, whatever SQL it runs.
-fn open_database(path: &Path, busy_timeout: Duration) -> Result<Connection, ReadError> {
+fn open_database(
+    layout: &Layout,
+    slot: &DatabaseSlot,
+    busy_timeout: Duration,
+) -> Result<Connection, ReadError> {
+    let path = &layout.database(&slot.name);
     // By `stat` only: opening the file by ourselves and closing it would cancel SQLite's locks on it.
     if let Err(error) = std::fs::metadata(path)
         && error.kind() == io::ErrorKind::NotFound
     {
+        if !slot.is_to_be_made() {
+            return Err(ReadError::Missing { path: path.to_owned() });
+        }
         return Err(ReadError::Unfinished { path: path.to_owned(), what: "is missing" });
     }
     let unfinished = |what| ReadError::Unfinished { path: path.to_owned(), what };
@@ -190,4 +215,20 @@ fn open_database(path: &Path, busy_timeout: Duration) -> Result<Connection, Read
         Ok((_, false)) => Err(unfinished("has no clock")),
         Err(source) => Err(ReadError::Open { path: path.to_owned(), source }),
     }
+}
+
+/// What a database says that it is, if it is not `name` of `store`.
+fn misplaced(connection: &Connection, store: StoreId, name: &str) -> rusqlite::Result<Option<String>> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '_penholder_meta')";
+    if !connection.query_row(sql, [], |row| row.get(0))? {
+        return Ok(None);
+    }
+    let sql = "SELECT value FROM _penholder_meta WHERE key = ?1";
+    let mut statement = connection.prepare(sql)?;
+    let mut value = |key| statement.query_row([key], |row| row.get::<_, String>(0)).optional();
+    if let Some(other) = value("store_id")?.filter(|id| *id != store.to_string()) {
+        return Ok(Some(format!("belongs to the store {other}")));
+    }
+    let other = value("database")?.filter(|own| own != name);
+    Ok(other.map(|own| format!("is the database {own} of this store")))
 }

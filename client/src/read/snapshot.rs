@@ -25,6 +25,8 @@ pub(super) struct Clocks {
     count: usize,
     /// `known[i][j]`: the last tick of database `j` that database `i` knows of; `known[i][i]` is its own.
     known: [[Tick; DATABASES_COUNT_MAX]; DATABASES_COUNT_MAX],
+    /// `before[i][j]`: where database `j` stood before it came to `known[i][j]`.
+    before: [[Tick; DATABASES_COUNT_MAX]; DATABASES_COUNT_MAX],
 }
 
 /// Two databases that do not fit together.
@@ -36,6 +38,10 @@ pub(super) struct Uneven {
     pub(super) behind: usize,
     /// That tick.
     pub(super) tick: Tick,
+    /// What `behind` shows of itself.
+    pub(super) own: Tick,
+    /// It lacks nothing but the last batch of `ahead`, as after a death between the commits of that.
+    pub(super) is_half_a_batch: bool,
 }
 
 impl Clocks {
@@ -46,29 +52,41 @@ impl Clocks {
         self.known.get(of).and_then(|row| row.get(about)).copied().unwrap_or_default()
     }
 
+    fn before(&self, of: usize, about: usize) -> Tick {
+        self.before.get(of).and_then(|row| row.get(about)).copied().unwrap_or_default()
+    }
+
     /// The own tick of a database.
     fn own(&self, of: usize) -> Tick {
         self.known(of, of)
     }
 
-    /// Finds a database that knows more about another than that one itself shows; `None`: the cut is consistent.
+    /// Finds a database that knows more about another than that one itself shows; `None`: the cut is consistent. What no
+    /// death of the writer explains comes first.
     ///
     /// The one writer commits in one order and stores with each commit what every database stands at. So a
     /// database that was read too early gives itself away in the clock of one that was read later.
     pub(super) fn uneven(&self) -> Option<Uneven> {
         (0..self.count)
             .flat_map(|ahead| (0..self.count).map(move |behind| (ahead, behind)))
-            .find(|&(ahead, behind)| self.known(ahead, behind) > self.own(behind))
-            .map(|(ahead, behind)| Uneven { ahead, behind, tick: self.known(ahead, behind) })
+            .filter(|&(ahead, behind)| self.known(ahead, behind) > self.own(behind))
+            .map(|(ahead, behind)| {
+                let (tick, own) = (self.known(ahead, behind), self.own(behind));
+                let is_half_a_batch = tick == self.own(ahead) && own >= self.before(ahead, behind);
+                Uneven { ahead, behind, tick, own, is_half_a_batch }
+            })
+            .min_by_key(|uneven| uneven.is_half_a_batch)
     }
 
     fn newest(&self) -> Tick {
         (0..self.count).map(|database| self.own(database)).max().unwrap_or_default()
     }
 
-    fn learn(&mut self, of: usize, about: usize, tick: Tick) {
-        if let Some(known) = self.known.get_mut(of).and_then(|row| row.get_mut(about)) {
-            *known = tick;
+    fn learn(&mut self, of: usize, about: usize, tick: Tick, before: Tick) {
+        for (table, value) in [(&mut self.known, tick), (&mut self.before, before)] {
+            if let Some(cell) = table.get_mut(of).and_then(|row| row.get_mut(about)) {
+                *cell = value;
+            }
         }
     }
 }
@@ -98,13 +116,14 @@ impl<'reader> Snapshot<'reader> {
     /// The transaction begins with its first read, so the clock and all that is read later are of one moment.
     fn read_clock(&mut self, of: usize, connection: &Connection) -> rusqlite::Result<()> {
         connection.prepare_cached("BEGIN")?.execute([])?;
-        let mut statement = connection.prepare_cached("SELECT database, tick FROM _penholder_clock")?;
+        let mut statement =
+            connection.prepare_cached("SELECT database, tick, previous FROM _penholder_clock")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let name = row.get_ref(0)?.as_str()?;
             if let Some(about) = self.databases.iter().position(|database| database.name == name) {
-                let tick: i64 = row.get(1)?;
-                self.clocks.learn(of, about, Tick(tick.max(0).unsigned_abs()));
+                let tick = |column| row.get(column).map(|tick: i64| Tick(tick.max(0).unsigned_abs()));
+                self.clocks.learn(of, about, tick(1)?, tick(2)?);
             }
         }
         Ok(())

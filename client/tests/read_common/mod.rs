@@ -26,9 +26,9 @@ impl Store {
             connection.execute_batch(&std::fs::read_to_string(path).unwrap()).unwrap();
             connection
                 .execute_batch(
-                    "CREATE TABLE _penholder_clock(database TEXT PRIMARY KEY, tick INTEGER, applied INTEGER, \
+                    "CREATE TABLE _penholder_clock(database TEXT PRIMARY KEY, tick INTEGER, previous INTEGER, applied INTEGER, \
                      rejected INTEGER);
-                     INSERT INTO _penholder_clock VALUES ('config', 1, 0, 0), ('activity', 1, 0, 0)",
+                     INSERT INTO _penholder_clock VALUES ('config', 1, 0, 0, 0), ('activity', 1, 0, 0, 0)",
                 )
                 .unwrap();
         }
@@ -143,8 +143,11 @@ impl Batch<'_> {
             if sql.is_empty() {
                 continue;
             }
-            let row =
-                |(name, tick)| format!("UPDATE _penholder_clock SET tick={tick} WHERE database='{name}';");
+            let row = |(name, tick)| {
+                format!(
+                    "UPDATE _penholder_clock SET previous=tick, tick={tick} WHERE database='{name}' AND tick<{tick};"
+                )
+            };
             let clock = DATABASES.iter().zip(self.writer.ticks).map(row).collect::<Vec<_>>().concat();
             connection.execute_batch(&format!("BEGIN IMMEDIATE; {sql}; {clock} COMMIT")).unwrap();
             return true;

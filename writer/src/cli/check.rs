@@ -24,6 +24,9 @@ const DAMAGE: &str = "integrity";
 /// The check that finds a database of another store, or in the place of another one of its own.
 const IDENTITY: &str = "identity";
 
+/// The check that finds a database older than it was.
+const CLOCK: &str = "clock";
+
 #[derive(Serialize)]
 struct Report {
     schema: u32,
@@ -82,6 +85,7 @@ fn in_databases(
     watermarks: &mut Watermarks,
 ) -> Result<Vec<Finding>, Failure> {
     let mut findings = Vec::new();
+    let mut uneven = None;
     match reader.snapshot() {
         Ok(snapshot) => {
             for slot in &control.databases {
@@ -94,9 +98,10 @@ fn in_databases(
             return Ok(findings);
         }
         Err(error @ ReadError::Uneven { writer_running: false, .. }) => {
-            findings.push(Finding::new("clock", "store", error.to_string()));
+            uneven = Some(Finding::new(CLOCK, "store", error.to_string()));
         }
         // Said below, and what the other databases have to say.
+        Err(ReadError::Misplaced { .. }) => {}
         Err(error) if error.damaged().is_some() => {}
         Err(error) => return Err(error.into()),
     }
@@ -106,11 +111,19 @@ fn in_databases(
             Err(error) => findings.push(damage(error)?),
         }
     }
+    // Where the cause is known, what follows from it is none.
+    if !findings.iter().any(|finding| [IDENTITY, CLOCK].contains(&finding.check)) {
+        findings.extend(uneven);
+    }
     Ok(findings)
 }
 
-/// A database that SQLite finds damaged is what a check is for; with every other error there was none.
+/// A database that is missing, or that SQLite finds damaged, is what a check is for; with every other error there was none.
 fn damage(error: ReadError) -> Result<Finding, Failure> {
+    if let ReadError::Missing { path } = &error {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        return Ok(Finding::new("missing", name, error.to_string()));
+    }
     match error.damaged() {
         Some(name) => Ok(Finding::new(DAMAGE, name, error.to_string())),
         None => Err(error.into()),
@@ -140,7 +153,7 @@ fn in_database(
         let message = format!(
             "it is at tick {own}, and segments were deleted when it was at {reclaimed}: it was replaced by an older copy"
         );
-        findings.push(Finding::new("clock", name, message));
+        findings.push(Finding::new(CLOCK, name, message));
     }
     Ok(findings)
 }
