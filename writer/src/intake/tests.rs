@@ -194,7 +194,7 @@ fn a_quiet_stream_that_wakes_is_heard_beside_one_that_fills_all_the_room_there_i
     // The next command follows in the same file.
     bench.put_kind(2, 1, 1..3, SegmentKind::Live);
     while came < 2 {
-        bench.intake.sweep.wanted = true;
+        bench.intake.sweep = Paced::new();
         let batch = bench.turn();
         assert!(batch.iter().any(|entry| entry.stream == stream(1)), "heard once the other has nothing more");
         came += batch.iter().filter(|entry| entry.stream == stream(2)).count();
