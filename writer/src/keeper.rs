@@ -3,6 +3,7 @@
 //! It holds SQLite's own locks, over all reopenings, and notices when the files are exchanged behind them.
 
 use std::cell::Cell;
+use std::ffi::OsString;
 use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -176,15 +177,20 @@ fn no_locks(name: &str) -> Error {
 /// The files of a database and who they are; all of them exist once it was read in WAL mode.
 fn identify(path: &Path) -> Result<[(PathBuf, Identity); 3], Error> {
     let file = |suffix| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        let path = PathBuf::from(name);
+        let path = beside(path, suffix);
         match look_at(&path) {
             Ok((identity, _)) => Ok((path, identity)),
             Err(error) => Err(Error::io("stat", &path)(error)),
         }
     };
     Ok([file("")?, file("-wal")?, file("-shm")?])
+}
+
+/// The file that SQLite keeps beside a database.
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    name.into()
 }
 
 /// Who a file is, and its size in bytes. By path, never through a descriptor: closing one would cancel SQLite's own locks.

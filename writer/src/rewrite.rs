@@ -6,13 +6,14 @@
 //! and syncs all the same, as long as the block stays in memory. And a checkpoint that a reader stopped half-way counts as
 //! done what was never synced. Why nothing less will do is in `docs/decisions/0016-what-a-failed-sync-leaves.md`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use penholder_protocol::WriterState;
 use rusqlite::{Connection, ffi};
 
 use crate::Error;
 use crate::fence::{OpenFile, forget_pages};
+use crate::keeper::beside;
 
 /// Bytes of the header of a WAL, and of each frame in it.
 pub(crate) const WAL_HEADER_BYTES: usize = 32;
@@ -55,7 +56,7 @@ fn rewrite_wal(connection: &Connection, path: &Path) -> rusqlite::Result<()> {
     }
     // Only what is synced can be forgotten.
     wal.sync()?;
-    forget(&wal_of(path));
+    forget(&beside(path, "-wal"));
     for (piece, offset) in tail.chunks(PIECE_BYTES).zip((begin..).step_by(PIECE_BYTES)) {
         wal.write(piece, offset)?;
     }
@@ -83,12 +84,6 @@ fn forget(path: &Path) {
     if let Err(error) = forget_pages(path) {
         log::warn!("cannot forget what is in memory of {}: {error}", path.display());
     }
-}
-
-fn wal_of(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push("-wal");
-    name.into()
 }
 
 /// Reads the WAL as SQLite does after a crash: all that its index knows must be there.

@@ -13,8 +13,8 @@ use penholder_protocol::{Layout, StoreId, publish, sync_directory};
 use rustix::fs::Access;
 use serde::Deserialize;
 
-use super::source::beside;
 use crate::control::ControlFile;
+use crate::keeper::beside;
 use crate::lock::StoreLock;
 use crate::recover::FIRST_TICK;
 use crate::restored::Origin;

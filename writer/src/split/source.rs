@@ -1,6 +1,5 @@
 //! The legacy file: opened read-only, held still while it is read, and shown to be the same at the end.
 
-use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -14,6 +13,7 @@ use rustix::process::{Flock, FlockOffsetType, FlockType};
 
 use super::progress::Progress;
 use crate::Error;
+use crate::keeper::beside;
 
 /// How every database begins.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -266,13 +266,6 @@ pub(super) fn copy(source: &Path, target: &Path) -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::refused(format!("{} is busy", path.display()), "try again"))
-}
-
-/// The file that SQLite keeps beside a database.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(suffix);
-    name.into()
 }
 
 /// Opens with `flags` and URIs, so that another file can be attached read-only.
