@@ -174,7 +174,7 @@ fn hint_for_uneven(writer_running: bool, recoverable: bool) -> &'static str {
         "the writer is between its commits and slow: try again"
     } else if !recoverable {
         "one of them was replaced by an older or another one: `penholder check` looks for it, put the right one back; \
-         each database alone stays readable (Reader::single)"
+         each database alone stays readable"
     } else {
         "the writer died between its two commits: start `penholder serve`, it recovers; \
          each database alone stays readable"
