@@ -35,6 +35,13 @@ pub(crate) enum Verdict {
     Spoilt(Rejection),
 }
 
+/// What the statements of a command did, as far as a receipt holds it.
+pub(crate) struct Results {
+    statements: Vec<StatementResult>,
+    /// Bytes that more rows may take.
+    bytes_left: usize,
+}
+
 /// Why a statement did not succeed.
 pub(crate) enum Failure {
     /// The command's own fault.
@@ -83,15 +90,15 @@ pub(crate) fn apply(
         }
         database.guard.start_clock(deadline);
     }
-    let wants_results = entry.wants_results || command.key().is_some();
-    let ran = run_all(databases, command, mode, wants_results)
-        .and_then(|results| references.settle(databases, entry).map(|()| results));
+    let mut results = (entry.wants_results || command.key().is_some()).then(Results::default);
+    let ran = run_all(databases, command, mode, results.as_mut())
+        .and_then(|()| references.settle(databases, entry));
     for database in entry.touches.iter().filter_map(|index| databases.get(index)) {
         database.guard.stop_clock();
         database.guard.set_mode(Mode::Engine);
     }
-    let outcome = match ran {
-        Ok(results) => Outcome::Applied(Applied { tick, results: wants_results.then_some(results) }),
+    let mut outcome = match ran {
+        Ok(()) => Outcome::Applied(Applied { tick, results: results.map(|results| results.statements) }),
         Err(Failure::Rejected(rejection)) => Outcome::Rejected(rejection),
         Err(Failure::Spoilt(rejection)) => {
             references.undo(entry);
@@ -99,11 +106,14 @@ pub(crate) fn apply(
         }
         Err(Failure::Environment(error)) => return Err(error),
     };
-    let verdict = close(databases, entry, outcome, tick, saved)?;
-    if !matches!(verdict, Verdict::Decided(Outcome::Applied(_))) {
+    let is_clean = close(databases, entry, &mut outcome, tick, saved)?;
+    if let Outcome::Rejected(_) = outcome {
         references.undo(entry);
     }
-    Ok(verdict)
+    Ok(match outcome {
+        Outcome::Rejected(rejection) if !is_clean => Verdict::Spoilt(rejection),
+        Outcome::Applied(_) | Outcome::Rejected(_) => Verdict::Decided(outcome),
+    })
 }
 
 /// Whether a command has statements for several databases; it may touch more than it names.
@@ -113,14 +123,15 @@ fn names_several(command: CommandRef<'_>) -> bool {
     names.any(|name| Some(name) != first)
 }
 
-/// Leaves the transactions clean: the whole command or nothing of it, no violation that would fail the commit.
+/// Leaves the transactions clean: the whole command or nothing of it, no violation that would fail the commit. Whether it
+/// could; if not, `outcome` is a rejection.
 fn close(
     databases: &[Database<'_>],
     entry: &Entry,
-    mut outcome: Outcome,
+    outcome: &mut Outcome,
     tick: Tick,
     saved: bool,
-) -> Result<Verdict, Error> {
+) -> Result<bool, Error> {
     let touched = || entry.touches.iter().filter_map(|index| databases.get(index));
     let ended = touched().any(|database| database.connection.is_autocommit());
     let deferred = !ended && touched().any(|database| fence::has_deferred_violations(database.connection));
@@ -129,24 +140,22 @@ fn close(
     {
         let message =
             if deferred { "FOREIGN KEY constraint failed" } else { "the command ended its transaction" };
-        outcome = Outcome::Rejected(rejection(Code::Constraint, message, None));
+        *outcome = Outcome::Rejected(rejection(Code::Constraint, message, None));
     }
-    if let Outcome::Rejected(rejection) = &outcome
-        && (ended || (deferred && !saved))
-    {
-        return Ok(Verdict::Spoilt(rejection.clone()));
+    if ended || (deferred && !saved) {
+        return Ok(false);
     }
     let key = entry.command.read().key();
     if !saved && key.is_none() {
         // Nothing has run since the transactions were looked at.
-        return Ok(Verdict::Decided(outcome));
+        return Ok(true);
     }
     for database in touched() {
         if saved && matches!(outcome, Outcome::Rejected(_)) {
             database.run("undo a command in", "ROLLBACK TO command", [])?;
         }
         if let Some(key) = key {
-            keys::remember(database, key, entry.command.read(), tick, &outcome)?;
+            keys::remember(database, key, entry.command.read(), tick, outcome)?;
         }
         if saved {
             database.run("close a savepoint in", "RELEASE command", [])?;
@@ -156,7 +165,7 @@ fn close(
             "a decided command leaves the batch's transaction open and able to commit"
         );
     }
-    Ok(Verdict::Decided(outcome))
+    Ok(true)
 }
 
 /// One statement that SQLite itself undoes on failure needs none; it would cost a quarter more.
@@ -178,10 +187,8 @@ fn run_all(
     databases: &mut [Database<'_>],
     command: CommandRef<'_>,
     mode: Mode,
-    wants_results: bool,
-) -> Result<Vec<StatementResult>, Failure> {
-    let mut results = Vec::new();
-    let mut budget = if wants_results { limits::RESULT_BYTES_MAX } else { 0 };
+    mut results: Option<&mut Results>,
+) -> Result<(), Failure> {
     for (index, statement) in (0..).zip(command.statements()) {
         let Some(database) = databases.iter_mut().find(|d| d.name == statement.text.database) else {
             let known: Vec<_> = databases.iter().map(|d| d.name.as_str()).collect();
@@ -192,28 +199,26 @@ fn run_all(
             );
             return Err(Failure::Rejected(rejection(Code::Sql, &message, Some(index))));
         };
-        let result = run_one(database, &statement, mode, &mut budget)
+        let changes = run_one(database, &statement, mode, results.as_deref_mut())
             .map_err(|error| classify(error, database, Some(index)))?;
         if let Some(expected) = statement.expect_rows
-            && result.changes != expected
+            && changes != expected
         {
             let rows = if expected == 1 { "row" } else { "rows" };
-            let message = format!("expected {expected} {rows} to change, {} would have", result.changes);
+            let message = format!("expected {expected} {rows} to change, {changes} would have");
             return Err(Failure::Rejected(rejection(Code::Expectation, &message, Some(index))));
         }
-        if wants_results {
-            results.push(result);
-        }
     }
-    Ok(results)
+    Ok(())
 }
 
+/// Runs one statement; how many rows it changed.
 pub(crate) fn run_one(
     database: &mut Database<'_>,
     statement: &StatementRef<'_>,
     mode: Mode,
-    budget: &mut usize,
-) -> rusqlite::Result<StatementResult> {
+    results: Option<&mut Results>,
+) -> rusqlite::Result<u64> {
     database.guard.set_mode(mode);
     let connection = database.connection;
     let prepared = &mut database.prepare(statement.text, mode)?.statement;
@@ -227,7 +232,7 @@ pub(crate) fn run_one(
         bound_bytes += value.bytes_count();
         prepared.raw_bind_parameter(place, value)?;
     }
-    let ran = step(connection, prepared, budget);
+    let ran = step(connection, prepared, results);
     if bound_bytes > BOUND_BYTES_KEPT {
         prepared.clear_bindings();
     }
@@ -238,32 +243,55 @@ pub(crate) fn run_one(
 fn step(
     connection: &Connection,
     prepared: &mut rusqlite::Statement<'_>,
-    budget: &mut usize,
-) -> rusqlite::Result<StatementResult> {
+    mut results: Option<&mut Results>,
+) -> rusqlite::Result<u64> {
     let mut result = StatementResult::default();
     let columns = prepared.column_count();
-    if columns == 0 {
-        result.changes = prepared.raw_execute()? as u64;
+    let changes = if columns == 0 {
+        prepared.raw_execute()? as u64
     } else {
         let before = connection.total_changes();
         let mut rows = prepared.raw_query();
         while let Some(row) = rows.next()? {
-            let size =
-                8 + (0..columns).map(|column| row.get_ref(column).map_or(0, size_of_value)).sum::<usize>();
-            if size > *budget {
-                *budget = 0;
-                result.rows_truncated = true;
-                continue;
+            if let Some(results) = &mut results {
+                results.keep(row, columns, &mut result)?;
             }
-            *budget -= size;
-            let values = (0..columns).map(|column| row.get_ref(column).map(value_of));
-            result.rows.push(values.collect::<rusqlite::Result<_>>()?);
         }
         drop(rows);
-        result.changes = if connection.total_changes() == before { 0 } else { connection.changes() };
+        if connection.total_changes() == before { 0 } else { connection.changes() }
+    };
+    if let Some(results) = results {
+        (result.changes, result.last_insert_rowid) = (changes, connection.last_insert_rowid());
+        results.statements.push(result);
     }
-    result.last_insert_rowid = connection.last_insert_rowid();
-    Ok(result)
+    Ok(changes)
+}
+
+impl Default for Results {
+    fn default() -> Self {
+        Self { statements: Vec::new(), bytes_left: limits::RESULT_BYTES_MAX }
+    }
+}
+
+impl Results {
+    /// Takes over a row, unless it is too large for what is left.
+    fn keep(
+        &mut self,
+        row: &rusqlite::Row<'_>,
+        columns: usize,
+        result: &mut StatementResult,
+    ) -> rusqlite::Result<()> {
+        let size = 8 + (0..columns).map(|column| row.get_ref(column).map_or(0, size_of_value)).sum::<usize>();
+        if size > self.bytes_left {
+            self.bytes_left = 0;
+            result.rows_truncated = true;
+            return Ok(());
+        }
+        self.bytes_left -= size;
+        let values = (0..columns).map(|column| row.get_ref(column).map(value_of));
+        result.rows.push(values.collect::<rusqlite::Result<_>>()?);
+        Ok(())
+    }
 }
 
 /// Bytes that a value takes in a receipt: its tag, a length, its content.

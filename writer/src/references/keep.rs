@@ -257,7 +257,7 @@ impl Kept {
             let packed = PackedCommand::pack(&statement.clone().into());
             for statement in packed.read().statements() {
                 // What is added must do the same when it is completed after a crash.
-                apply::run_one(database, &statement, Mode::ClientReplayable(Roles::OWNER), &mut 0)
+                apply::run_one(database, &statement, Mode::ClientReplayable(Roles::OWNER), None)
                     .map_err(|error| apply::classify(error, database, None))?;
             }
         }
