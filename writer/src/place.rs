@@ -12,9 +12,12 @@ use crate::database::Database;
 use crate::keeper::Keeper;
 use crate::lock::StoreLock;
 
-/// Age from which the last change of a directory differs from one that is still to come. The clock of some file systems goes
-/// by seconds (ext3, ext4 with inodes of 128 bytes), of FAT by two; kernels before 6.13 give all changes within a tick the same time.
-const SETTLED: Duration = Duration::from_secs(3);
+/// Age from which the last change of a directory differs from one that is still to come, where the clock of the file system
+/// goes by seconds (ext3, ext4 with inodes of 128 bytes) or by two (FAT).
+const SETTLED_BY_SECONDS: Duration = Duration::from_secs(3);
+
+/// The same where it goes by less: all changes within a tick of 10 ms may have the same time (exFAT, kernels before 6.13).
+const SETTLED_BY_TICKS: Duration = Duration::from_millis(100);
 
 /// The files that must stay what they are.
 pub(crate) struct Place<'a> {
@@ -84,8 +87,10 @@ impl Stamp {
     }
 
     fn is_settled(self) -> bool {
+        let by_seconds = self.changed.subsec_nanos() == 0;
+        let settled = if by_seconds { SETTLED_BY_SECONDS } else { SETTLED_BY_TICKS };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        now.checked_sub(self.changed).is_some_and(|age| age > SETTLED)
+        now.checked_sub(self.changed).is_some_and(|age| age > settled)
     }
 }
 
@@ -103,7 +108,7 @@ mod tests {
         place.check().unwrap();
         assert!(place.seen.is_none(), "a change that is still to come may have the same time");
         while place.seen.is_none() {
-            std::thread::sleep(SETTLED / 20);
+            std::thread::sleep(SETTLED_BY_TICKS / 5);
             place.check().unwrap();
         }
         let (path, aside) = (layout.writer_lock(), directory.path().join("aside"));
@@ -116,6 +121,20 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_goes_by_seconds_takes_longer_to_settle() {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let stamp = |changed| Stamp { device: (0, 0), inode: 0, changed };
+        let before = |milliseconds| now.checked_sub(Duration::from_millis(milliseconds)).unwrap();
+        let by_seconds = |age| stamp(Duration::from_secs(before(age).as_secs())).is_settled();
+        let by_ticks = |age| {
+            let changed = before(age);
+            stamp(Duration::new(changed.as_secs(), changed.subsec_nanos().max(1))).is_settled()
+        };
+        assert!(!by_seconds(1000) && by_seconds(4000));
+        assert!(!by_ticks(20) && by_ticks(200));
+    }
+
+    #[test]
     fn a_store_whose_directory_is_another_one_is_noticed() {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().join("store");
@@ -124,7 +143,7 @@ mod tests {
         let lock = StoreLock::acquire(&layout).unwrap();
         let mut place = Place::new(&layout, &lock, &[]);
         while place.seen.is_none() {
-            std::thread::sleep(SETTLED / 20);
+            std::thread::sleep(SETTLED_BY_TICKS / 5);
             place.check().unwrap();
         }
         std::fs::rename(&root, directory.path().join("moved")).unwrap();
