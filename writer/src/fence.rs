@@ -1,6 +1,6 @@
 //! All direct use of SQLite's C interface, for the few things that rusqlite does not offer.
 //!
-//! `unsafe` stands here and in the module below, and nowhere else in the writer.
+//! `unsafe` stands here and in the modules below, and nowhere else in the writer.
 #![allow(
     unsafe_code,
     reason = "the calls below have no safe equivalent in rusqlite; each is justified where it stands"
@@ -8,6 +8,7 @@
 
 mod file;
 mod vfs;
+mod wal;
 
 use std::ffi::c_int;
 

@@ -3,7 +3,8 @@
 //! SQLite takes the write lock for each transaction and the checkpoint lock for each checkpoint, and leaves gaps in
 //! between through which another program can write. Here, a connection that is told to [`keep`] takes both locks with
 //! the first write transaction and gives them back when it closes. Connections of the same process that [`lean`] on it
-//! are answered "locked" for these two without asking. All other locks, and all other methods of the file, are SQLite's.
+//! are answered "locked" for these two without asking. All other locks, and all other methods of the file, are SQLite's;
+//! but a WAL's are those of the module beside this one.
 
 use std::ffi::{CStr, c_char, c_int};
 use std::ptr;
@@ -11,6 +12,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use rusqlite::{Connection, ffi};
+
+use super::wal;
 
 /// The name of the VFS for [`Connection::open_with_flags_and_vfs`], once it is [registered](register).
 pub(crate) const VFS: &CStr = c"penholder-fence";
@@ -21,7 +24,7 @@ const KEPT_COUNT: c_int = 2;
 const TAKE: c_int = ffi::SQLITE_SHM_LOCK | ffi::SQLITE_SHM_EXCLUSIVE;
 const GIVE_BACK: c_int = ffi::SQLITE_SHM_UNLOCK | ffi::SQLITE_SHM_EXCLUSIVE;
 
-/// What the locks of one open database file are to this connection; stored in the byte behind SQLite's own file object.
+/// What the locks of one open database file are to this connection; stands behind SQLite's own file object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Role {
@@ -34,6 +37,9 @@ enum Role {
     /// Another connection of this process keeps the locks.
     Leaning,
 }
+
+/// Room behind SQLite's own file object, in bytes: for a [`Role`] behind a database, for what waits behind a WAL.
+const BEHIND_BYTES: u8 = 64;
 
 /// SQLite's default VFS, set once before ours is registered.
 static ORIGIN: AtomicPtr<ffi::sqlite3_vfs> = AtomicPtr::new(ptr::null_mut());
@@ -57,8 +63,7 @@ pub(crate) fn register() -> bool {
         let Some(found) = (unsafe { origin.as_ref() }) else { return false };
         ORIGIN.store(origin, Ordering::Release);
         let ours = ffi::sqlite3_vfs {
-            // One byte more, for the role.
-            szOsFile: found.szOsFile + 1,
+            szOsFile: found.szOsFile + c_int::from(BEHIND_BYTES),
             pNext: ptr::null_mut(),
             zName: VFS.as_ptr(),
             xOpen: Some(open),
@@ -120,21 +125,32 @@ fn role_in(connection: &Connection) -> Option<*mut Role> {
     ours.then(|| unsafe { role_of(file) })
 }
 
-/// The byte behind SQLite's file object.
+/// The role of a database file.
+///
+/// # Safety
+///
+/// `file` is a main database that was opened through this VFS.
+unsafe fn role_of(file: *mut ffi::sqlite3_file) -> *mut Role {
+    // SAFETY: it was opened through this VFS.
+    unsafe { behind(file) }
+}
+
+/// What stands behind SQLite's own file object.
 ///
 /// # Safety
 ///
 /// `file` was opened through this VFS.
-unsafe fn role_of(file: *mut ffi::sqlite3_file) -> *mut Role {
-    // SAFETY: `register` set the original VFS before any file could be opened, and asked SQLite for one byte more than
-    // the original file object takes; `Role` is one byte, so every address is aligned for it.
+pub(super) unsafe fn behind<T>(file: *mut ffi::sqlite3_file) -> *mut T {
+    const { assert!(size_of::<T>() + align_of::<T>() <= BEHIND_BYTES as usize) };
+    // SAFETY: `register` set the original VFS before any file could be opened, and asked SQLite for so much more than the
+    // original file object takes. SQLite aligns the object for all that it may hold itself.
     unsafe {
-        let size = (*ORIGIN.load(Ordering::Acquire)).szOsFile;
-        file.cast::<u8>().offset(size as isize).cast()
+        let size = usize::try_from((*ORIGIN.load(Ordering::Acquire)).szOsFile).unwrap_or_default();
+        file.cast::<u8>().add(size.next_multiple_of(align_of::<T>())).cast()
     }
 }
 
-/// `xOpen`: opens with the default VFS, and puts our methods into a main database.
+/// `xOpen`: opens with the default VFS, and puts our methods into a main database or a WAL.
 unsafe extern "C" fn open(
     _: *mut ffi::sqlite3_vfs,
     name: *const c_char,
@@ -148,6 +164,9 @@ unsafe extern "C" fn open(
     unsafe {
         let Some(open) = (*origin).xOpen else { return ffi::SQLITE_CANTOPEN };
         let result = open(origin, name, file, flags, flags_out);
+        if result == ffi::SQLITE_OK && flags & ffi::SQLITE_OPEN_WAL != 0 {
+            wal::gather(file);
+        }
         if result != ffi::SQLITE_OK || flags & ffi::SQLITE_OPEN_MAIN_DB == 0 {
             return result;
         }
