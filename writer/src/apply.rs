@@ -80,7 +80,7 @@ pub(crate) fn apply(
     } else {
         Mode::Client(entry.roles)
     };
-    let saved = needs_savepoint(databases, command, mode);
+    let saved = needs_savepoint(databases, command, mode)?;
     references.begin(databases, entry)?;
     for index in entry.touches.iter() {
         let Some(database) = databases.get(index) else { continue };
@@ -169,18 +169,29 @@ fn close(
 }
 
 /// One statement that SQLite itself undoes on failure needs none; it would cost a quarter more.
-fn needs_savepoint(databases: &mut [Database<'_>], command: CommandRef<'_>, mode: Mode) -> bool {
+fn needs_savepoint(
+    databases: &mut [Database<'_>],
+    command: CommandRef<'_>,
+    mode: Mode,
+) -> Result<bool, Error> {
     let mut statements = command.statements();
-    let (Some(statement), 0) = (statements.next(), statements.len()) else { return true };
+    let (Some(statement), 0) = (statements.next(), statements.len()) else { return Ok(true) };
     if statement.expect_rows.is_some() || command.key().is_some() {
-        return true;
+        return Ok(true);
     }
     let Some(database) = databases.iter_mut().find(|d| d.name == statement.text.database) else {
-        return false;
+        return Ok(false);
     };
     database.guard.set_mode(mode);
-    // What does not prepare will not run either.
-    database.prepare(statement.text, mode).is_ok_and(|prepared| prepared.needs_savepoint)
+    match database.prepare(statement.text, mode).map(|prepared| prepared.needs_savepoint) {
+        Ok(needs) => Ok(needs),
+        Err(error) => match classify(error, database, None) {
+            // It may have ended the transaction, and what ran now would be committed alone.
+            Failure::Environment(error) => Err(error),
+            // What does not prepare will not run either.
+            Failure::Rejected(_) | Failure::Spoilt(_) => Ok(false),
+        },
+    }
 }
 
 fn run_all(
