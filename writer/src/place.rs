@@ -1,10 +1,11 @@
 //! Notices before every commit that a file of the store was exchanged, or its log cut, under the writer.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use penholder_protocol::Layout;
 use rustix::fs::{AtFlags, CWD, StatxFlags};
+use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use crate::Error;
 use crate::batch::Touches;
@@ -78,20 +79,28 @@ impl Stamp {
     fn of(directory: &Path) -> Result<Self, Error> {
         let found = rustix::fs::statx(CWD, directory, AtFlags::empty(), StatxFlags::INO | StatxFlags::CTIME)
             .map_err(|error| Error::io("look at", directory)(error.into()))?;
-        let seconds = u64::try_from(found.stx_ctime.tv_sec).unwrap_or(0);
         Ok(Self {
             device: (found.stx_dev_major, found.stx_dev_minor),
             inode: found.stx_ino,
-            changed: Duration::new(seconds, found.stx_ctime.tv_nsec),
+            changed: since_epoch(found.stx_ctime.tv_sec, found.stx_ctime.tv_nsec),
         })
     }
 
     fn is_settled(self) -> bool {
         let by_seconds = self.changed.subsec_nanos() == 0;
         let settled = if by_seconds { SETTLED_BY_SECONDS } else { SETTLED_BY_TICKS };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        now.checked_sub(self.changed).is_some_and(|age| age > settled)
+        now().checked_sub(self.changed).is_some_and(|age| age > settled)
     }
+}
+
+/// By the clock that stamps files: where the machine stood still, it does too.
+fn now() -> Duration {
+    let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::RealtimeCoarse);
+    since_epoch(tv_sec, u32::try_from(tv_nsec).unwrap_or_default())
+}
+
+fn since_epoch(seconds: i64, nanoseconds: u32) -> Duration {
+    Duration::new(u64::try_from(seconds).unwrap_or_default(), nanoseconds)
 }
 
 #[cfg(test)]
@@ -122,9 +131,8 @@ mod tests {
 
     #[test]
     fn a_clock_that_goes_by_seconds_takes_longer_to_settle() {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let stamp = |changed| Stamp { device: (0, 0), inode: 0, changed };
-        let before = |milliseconds| now.checked_sub(Duration::from_millis(milliseconds)).unwrap();
+        let before = |milliseconds| now().checked_sub(Duration::from_millis(milliseconds)).unwrap();
         let by_seconds = |age| stamp(Duration::from_secs(before(age).as_secs())).is_settled();
         let by_ticks = |age| {
             let changed = before(age);
