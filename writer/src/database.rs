@@ -40,7 +40,7 @@ const STATEMENTS_COUNT_MAX: usize = 1024;
 const SYNCHRONOUS_FULL: i64 = 2;
 
 /// What SQLite must not be built with: each takes away a part of what the writer relies on, without an error.
-const OPTIONS_REFUSED: [&str; 9] = [
+const OPTIONS_REFUSED: [&str; 10] = [
     "DISABLE_DIRSYNC",
     "NO_SYNC",
     "OMIT_AUTHORIZATION",
@@ -50,6 +50,8 @@ const OPTIONS_REFUSED: [&str; 9] = [
     "OMIT_WAL",
     "THREADSAFE=0",
     "OMIT_AUTORESET",
+    // SQLite would write on behind the sync of a commit.
+    "POWERSAFE_OVERWRITE=0",
 ];
 
 /// Refuses a SQLite that is known to lose data, or is not built as it was tested.

@@ -45,14 +45,18 @@ pub(super) unsafe fn gather(file: *mut ffi::sqlite3_file) {
             xFileSize: Some(file_size),
             ..*origin
         });
-        let bytes = Vec::with_capacity(WAITING_BYTES_MAX);
+        let mut bytes = Vec::new();
+        if bytes.try_reserve_exact(WAITING_BYTES_MAX).is_err() {
+            return;
+        }
         behind::<Waiting>(file).write(Waiting { origin, offset: 0, bytes });
         (*file).pMethods = gathering;
     }
 }
 
 impl Waiting {
-    /// Brings the file up to date. What cannot be written is forgotten: its transaction learns of it and is rolled back.
+    /// Brings the file up to date. What cannot be written goes on waiting: SQLite was told that it is in the file, and its
+    /// transaction may outlive the statement that fails now.
     ///
     /// # Safety
     ///
@@ -64,9 +68,15 @@ impl Waiting {
         if length == 0 {
             return ffi::SQLITE_OK;
         }
+        #[cfg(test)]
+        if let Some(failure) = tests::FAILURE.get() {
+            return failure;
+        }
         // SAFETY: the file is open, its object begins with the one that the default VFS made, and `bytes` are as many.
         let result = unsafe { write(file, self.bytes.as_ptr().cast(), length, self.offset) };
-        self.bytes.clear();
+        if result == ffi::SQLITE_OK {
+            self.bytes.clear();
+        }
         result
     }
 }
@@ -122,7 +132,11 @@ unsafe extern "C" fn read(
     offset: i64,
 ) -> c_int {
     // SAFETY: the arguments are SQLite's, meant for exactly this method; so below.
-    unsafe { up_to_date(file, |origin| Some(origin.xRead?(file, bytes, length, offset))) }
+    match unsafe { up_to_date(file, |origin| Some(origin.xRead?(file, bytes, length, offset))) } {
+        // From a read, SQLite takes it for the fault of the statement, and does not roll the transaction back.
+        ffi::SQLITE_FULL => ffi::SQLITE_IOERR_WRITE,
+        result => result,
+    }
 }
 
 unsafe extern "C" fn truncate(file: *mut ffi::sqlite3_file, size: i64) -> c_int {

@@ -1,11 +1,18 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop where it stands")]
 
+use std::cell::Cell;
+use std::ffi::c_int;
 use std::path::Path;
 
 use proptest::prelude::*;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, ffi};
 
 use super::super::vfs::{VFS, register};
+
+thread_local! {
+    /// What every write of waiting frames by this thread fails with.
+    pub(super) static FAILURE: Cell<Option<c_int>> = const { Cell::new(None) };
+}
 
 /// What a writer can do to its WAL.
 #[derive(Clone, Debug)]
@@ -89,9 +96,15 @@ fn take(step: &Step, connection: &mut Connection, reopen: impl Fn() -> Connectio
     }
 }
 
-/// What anybody else finds in a database: a digest of its rows.
-fn found(path: &Path) -> (i64, Option<i64>, Option<i64>, String) {
-    let connection = Connection::open(path).unwrap();
+/// What anybody else finds in a database.
+fn found(path: &Path) -> Digest {
+    digest(&Connection::open(path).unwrap())
+}
+
+/// Of the rows: how many, what they hold; and whether SQLite finds the database sound.
+type Digest = (i64, Option<i64>, Option<i64>, String);
+
+fn digest(connection: &Connection) -> Digest {
     let sql = "SELECT count(*), sum(id * length(body)), sum(instr(body, x'01') * id), \
                (SELECT * FROM pragma_integrity_check) FROM note";
     let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
@@ -111,6 +124,64 @@ proptest! {
             take(step, &mut pair.0, || open(&ours, Some(VFS)));
             take(step, &mut pair.1, || open(&plain, None));
             prop_assert_eq!(found(&ours), found(&plain), "after {:?}", step);
+        }
+    }
+}
+
+/// Steps of which some find the disk full, or broken.
+fn faulty_steps() -> impl Strategy<Value = Vec<(Step, Option<c_int>)>> {
+    let failure = prop_oneof![3 => Just(None), 1 => Just(Some(ffi::SQLITE_FULL)), 1 => Just(Some(ffi::SQLITE_IOERR_WRITE))];
+    steps().prop_flat_map(move |steps| {
+        let failures = prop::collection::vec(failure.clone(), steps.len());
+        failures.prop_map(move |failures| steps.iter().cloned().zip(failures).collect())
+    })
+}
+
+/// Does a step that may fail; whether what came before it is committed.
+fn attempt(step: &Step, connection: &Connection) -> bool {
+    let sql = match step {
+        Step::Insert(rows, bytes) => {
+            format!(
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows}) \
+                 INSERT INTO note(body) SELECT zeroblob({bytes} + i) FROM n"
+            )
+        }
+        Step::Update(divisor) => format!("UPDATE note SET body = body || x'01' WHERE id % {divisor} = 0"),
+        Step::Commit | Step::Reopen => "COMMIT".into(),
+        Step::RollBack => "ROLLBACK".into(),
+        Step::UndoInsert(rows) => {
+            format!("UPDATE note SET id = id + {rows} WHERE id % 7 = 0; SELECT sum(length(body)) FROM note")
+        }
+        Step::Checkpoint => "COMMIT; PRAGMA wal_checkpoint(passive)".into(),
+        Step::Truncate => "COMMIT; PRAGMA wal_checkpoint(truncate)".into(),
+    };
+    let was_open = !connection.is_autocommit();
+    let done = connection.execute_batch(&sql).is_ok();
+    was_open && done && connection.is_autocommit() && !matches!(step, Step::RollBack)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_commit_is_whole_or_not_at_all_whatever_writes_fail(steps in faulty_steps()) {
+        assert!(register());
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ours.db");
+        let connection = open(&path, Some(VFS));
+        connection.execute_batch("COMMIT").unwrap();
+        let mut committed = found(&path);
+        for (step, failure) in &steps {
+            if connection.is_autocommit() {
+                connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+            }
+            FAILURE.set(*failure);
+            let is_committed = attempt(step, &connection);
+            FAILURE.set(None);
+            if is_committed {
+                committed = digest(&connection);
+            }
+            prop_assert_eq!(&found(&path), &committed, "after {:?} with {:?}", step, failure);
         }
     }
 }
