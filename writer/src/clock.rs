@@ -9,6 +9,9 @@ use crate::Error;
 use crate::batch::Touches;
 use crate::database::Database;
 
+/// The row ids of the clock begin here; those of streams stay below.
+pub(crate) const ROWID_MIN: i64 = 1 << 62;
+
 /// The ticks of all databases, and what each database has stored of them.
 #[derive(Debug)]
 pub(crate) struct Clock {
@@ -62,18 +65,19 @@ impl Clock {
         tick: Tick,
         counts: Counts,
     ) -> Result<(), Error> {
-        let sql = "INSERT INTO _penholder_progress(owner, position, previous, applied, rejected) \
-                   VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (owner) DO UPDATE SET position = excluded.position, \
+        let sql = "INSERT INTO _penholder_progress(owner, position, previous, applied, rejected, rowid) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (owner) DO UPDATE SET position = excluded.position, \
                    previous = excluded.previous, applied = applied + excluded.applied, \
                    rejected = rejected + excluded.rejected";
         let stored = self.stored.get(index).map(Vec::as_slice).unwrap_or_default();
-        for (other, (name, shown)) in databases.iter().map(|d| &d.name).zip(stored).enumerate() {
+        let places = (0..).zip(ROWID_MIN..);
+        for ((other, rowid), (Database { name, .. }, shown)) in places.zip(databases.iter().zip(stored)) {
             let now = if touches.contains(other) { tick } else { self.of(other) };
             if now == *shown {
                 continue;
             }
             let counts = if other == index { counts } else { Counts::default() };
-            let row = (name, now.0, self.of(other).0, counts.applied, counts.rejected);
+            let row = (name, now.0, self.of(other).0, counts.applied, counts.rejected, rowid);
             database.run("set the clock of", sql, row)?;
         }
         Ok(())

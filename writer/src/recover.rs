@@ -5,8 +5,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::Duration;
 
 use penholder_protocol::{
-    Control, DatabaseSlot, Epoch, Layout, SegmentHeader, SegmentName, SpoolFile, StoreId, StreamId, Tick,
-    sync_directory,
+    Control, DatabaseSlot, Epoch, Layout, SegmentHeader, SegmentName, Sequence, SpoolFile, StoreId, StreamId,
+    Tick, sync_directory,
 };
 
 use crate::batch::Touches;
@@ -15,7 +15,7 @@ use crate::control::ControlFile;
 use crate::database::Database;
 use crate::migrate::{self, Schema};
 use crate::segment::{Segment, Trouble};
-use crate::{Config, Error, arrivals, crash, fence, quarantine, redo, restored};
+use crate::{Config, Error, arrivals, crash, fence, quarantine, redo, restored, watermark};
 
 /// Version of the tables below, in `_penholder_meta`.
 const FORMAT: i64 = 1;
@@ -23,9 +23,9 @@ const FORMAT: i64 = 1;
 /// Files in quarantine that are looked at when the writer starts: what more there is was not left there for a while.
 const QUARANTINED_COUNT_MAX: usize = 20_000;
 
-/// Clock rows (the owner is a database's name) and watermarks (the owner is a stream's id) share a table in the order in
-/// which they came: a commit moves one of each, and those of the newest streams are on the same few pages, however many
-/// idle streams there are. Every text sorts before every blob.
+/// Watermarks (the owner is a stream's id) and clock rows (the owner is a database's name) share a table: the watermarks in
+/// the order in which the streams came, then the clock. A commit moves one of each, and those of the newest streams are on
+/// the last page with the clock, however many idle streams there are. Every text sorts before every blob.
 const OWN_TABLES: &str = "
 CREATE TABLE IF NOT EXISTS _penholder_meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS _penholder_progress(owner PRIMARY KEY NOT NULL, position INTEGER NOT NULL, epoch INTEGER,
@@ -324,11 +324,9 @@ fn settle_streams(
     old_floor: Epoch,
     floor: Epoch,
 ) -> Result<(), Error> {
-    let register = "INSERT INTO _penholder_progress(owner, epoch, position, uid) VALUES (?1, ?2, 0, ?3) \
-                    ON CONFLICT (owner) DO NOTHING";
     let of_last_run = |epoch| old_floor < epoch && epoch <= floor;
     for (stream, InSpool { epoch, uid, .. }) in in_spool.iter().filter(|(_, s)| of_last_run(s.epoch)) {
-        database.run("register a stream in", register, (stream.0, epoch.0, uid))?;
+        watermark::begin(database, *stream, *epoch, Sequence(0), *uid)?;
     }
     let read = || {
         let mut statement =

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use penholder_protocol::{Sequence, StreamId};
+use penholder_protocol::{Epoch, Sequence, StreamId};
 
-use crate::Error;
 use crate::batch::{Entry, Touches};
 use crate::database::Database;
+use crate::{Error, clock};
 
 /// The watermarks as they are in the databases, kept in memory between commits.
 #[derive(Debug, Default)]
@@ -74,7 +74,11 @@ impl Watermarks {
                    ON CONFLICT (owner) DO UPDATE SET position = excluded.position";
         for Entry { stream, epoch, sequence, uid, .. } in moved(index, entries) {
             self.check(index, *stream, *sequence);
-            database.run("move a watermark in", sql, (stream.0, epoch.0, sequence.0, uid))?;
+            if self.known.get(index).is_some_and(|known| known.contains_key(stream)) {
+                database.run("move a watermark in", sql, (stream.0, epoch.0, sequence.0, uid))?;
+            } else {
+                begin(database, *stream, *epoch, *sequence, *uid)?;
+            }
         }
         Ok(())
     }
@@ -98,6 +102,20 @@ impl Watermarks {
     fn of(&self, index: usize, stream: StreamId) -> Sequence {
         self.known.get(index).and_then(|map| map.get(&stream)).copied().unwrap_or_default()
     }
+}
+
+/// Writes the first watermark of a stream, behind those of older ones; of one that has a watermark, the higher one stays.
+pub(crate) fn begin(
+    database: &Database<'_>,
+    stream: StreamId,
+    epoch: Epoch,
+    sequence: Sequence,
+    uid: u32,
+) -> Result<(), Error> {
+    let sql = "INSERT INTO _penholder_progress(rowid, owner, epoch, position, uid) VALUES \
+               ((SELECT coalesce(max(rowid), 0) + 1 FROM _penholder_progress WHERE rowid < ?5), ?1, ?2, ?3, ?4) \
+               ON CONFLICT (owner) DO UPDATE SET position = max(position, excluded.position)";
+    database.run("begin a stream in", sql, (stream.0, epoch.0, sequence.0, uid, clock::ROWID_MIN))
 }
 
 /// Per stream, its last entry that touches a database; entries of a stream come together and in order.
