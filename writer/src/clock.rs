@@ -9,7 +9,8 @@ use crate::Error;
 use crate::batch::Touches;
 use crate::database::Database;
 
-/// The row ids of the clock begin here; those of streams stay below.
+/// The row ids of the clock begin here; those of streams stay below. What came before there was such a border, and what
+/// VACUUM numbered anew, stays where it is.
 pub(crate) const ROWID_MIN: i64 = 1 << 62;
 
 /// The ticks of all databases, and what each database has stored of them.
@@ -66,18 +67,18 @@ impl Clock {
         counts: Counts,
     ) -> Result<(), Error> {
         let sql = "INSERT INTO _penholder_progress(owner, position, previous, applied, rejected, rowid) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (owner) DO UPDATE SET position = excluded.position, \
-                   previous = excluded.previous, applied = applied + excluded.applied, \
-                   rejected = rejected + excluded.rejected";
+                   VALUES (?1, ?2, ?3, ?4, ?5, \
+                   (SELECT ?6 WHERE NOT EXISTS (SELECT 1 FROM _penholder_progress WHERE rowid >= ?6))) \
+                   ON CONFLICT (owner) DO UPDATE SET position = excluded.position, previous = excluded.previous, \
+                   applied = applied + excluded.applied, rejected = rejected + excluded.rejected";
         let stored = self.stored.get(index).map(Vec::as_slice).unwrap_or_default();
-        let places = (0..).zip(ROWID_MIN..);
-        for ((other, rowid), (Database { name, .. }, shown)) in places.zip(databases.iter().zip(stored)) {
+        for (other, (name, shown)) in databases.iter().map(|d| &d.name).zip(stored).enumerate() {
             let now = if touches.contains(other) { tick } else { self.of(other) };
             if now == *shown {
                 continue;
             }
             let counts = if other == index { counts } else { Counts::default() };
-            let row = (name, now.0, self.of(other).0, counts.applied, counts.rejected, rowid);
+            let row = (name, now.0, self.of(other).0, counts.applied, counts.rejected, ROWID_MIN);
             database.run("set the clock of", sql, row)?;
         }
         Ok(())
