@@ -80,7 +80,8 @@ pub(crate) fn apply(
     } else {
         Mode::Client(entry.roles)
     };
-    let saved = needs_savepoint(databases, command, mode)?;
+    let needs = needs_savepoint(databases, command, mode);
+    let saved = matches!(needs, Ok(true));
     references.begin(databases, entry)?;
     for index in entry.touches.iter() {
         let Some(database) = databases.get(index) else { continue };
@@ -91,7 +92,9 @@ pub(crate) fn apply(
         database.guard.start_clock(deadline);
     }
     let mut results = (entry.wants_results || command.key().is_some()).then(Results::default);
-    let ran = run_all(databases, command, mode, results.as_mut())
+    // What does not prepare is not tried again: that may have ended the transaction in which it was to run.
+    let ran = needs
+        .and_then(|_| run_all(databases, command, mode, results.as_mut()))
         .and_then(|()| references.settle(databases, entry));
     for database in entry.touches.iter().filter_map(|index| databases.get(index)) {
         database.guard.stop_clock();
@@ -173,7 +176,7 @@ fn needs_savepoint(
     databases: &mut [Database<'_>],
     command: CommandRef<'_>,
     mode: Mode,
-) -> Result<bool, Error> {
+) -> Result<bool, Failure> {
     let mut statements = command.statements();
     let (Some(statement), 0) = (statements.next(), statements.len()) else { return Ok(true) };
     if statement.expect_rows.is_some() || command.key().is_some() {
@@ -183,15 +186,8 @@ fn needs_savepoint(
         return Ok(false);
     };
     database.guard.set_mode(mode);
-    match database.prepare(statement.text, mode).map(|prepared| prepared.needs_savepoint) {
-        Ok(needs) => Ok(needs),
-        Err(error) => match classify(error, database, None) {
-            // It may have ended the transaction, and what ran now would be committed alone.
-            Failure::Environment(error) => Err(error),
-            // What does not prepare will not run either.
-            Failure::Rejected(_) | Failure::Spoilt(_) => Ok(false),
-        },
-    }
+    let needs = database.prepare(statement.text, mode).map(|prepared| prepared.needs_savepoint);
+    needs.map_err(|error| classify(error, database, Some(0)))
 }
 
 fn run_all(
