@@ -9,8 +9,7 @@ use crate::Error;
 use crate::batch::Touches;
 use crate::database::Database;
 
-/// The row ids of the clock begin here; those of streams stay below. What came before there was such a border, and what
-/// VACUUM numbered anew, stays where it is.
+/// The row ids of the clock begin here; those of streams stay below. Rows that an older writer made stay where they are.
 pub(crate) const ROWID_MIN: i64 = 1 << 62;
 
 /// The ticks of all databases, and what each database has stored of them.

@@ -132,11 +132,7 @@ unsafe extern "C" fn read(
     offset: i64,
 ) -> c_int {
     // SAFETY: the arguments are SQLite's, meant for exactly this method; so below.
-    match unsafe { up_to_date(file, |origin| Some(origin.xRead?(file, bytes, length, offset))) } {
-        // From a read, SQLite takes it for the fault of the statement, and does not roll the transaction back.
-        ffi::SQLITE_FULL => ffi::SQLITE_IOERR_WRITE,
-        result => result,
-    }
+    unsafe { up_to_date(file, |origin| Some(origin.xRead?(file, bytes, length, offset))) }
 }
 
 unsafe extern "C" fn truncate(file: *mut ffi::sqlite3_file, size: i64) -> c_int {
